@@ -1,0 +1,44 @@
+"""The C that runs in the kernel, joined into the one text that BCC compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+#: BCC_KERNEL_SOURCE: a folder whose include/ stands in for the kernel's headers.
+KERNEL_SOURCE = FOLDER
+
+#: In the order in which they need each other. BCC rewrites map accesses in its main text only, so nothing is included.
+PARTS = (
+    "records.h",
+    "losses.h",
+    "probe.h",
+    "maps.h",
+    "unwind.h",
+    "stack.c",
+    "ledger.c",
+    "heap.c",
+    "process.c",
+)
+
+_PRELUDE = """\
+#include <uapi/linux/ptrace.h>
+#define __always_inline inline __attribute__((always_inline))
+/* bpf_probe_read_user by its number: where BCC sees the name, it reads all of kallsyms first, 0.3 s. */
+static long (*read_user)(void *destination, u32 size, const void *address) = (void *)112;
+#define READ_USER(destination, size, address) read_user(destination, size, (const void *)(address))
+"""
+
+
+def source(definitions: Mapping[str, int | None] | None = None) -> str:
+    """Return the program's text, each part marked with its file so that compile errors name it.
+
+    definitions become #define lines at the top; None defines the bare name. Values are integers only, so nothing but
+    numbers is ever put into the C.
+    """
+    lines = [f"#define {name}" if value is None else f"#define {name} {value:#x}ULL" if value >= 1 << 31 else
+             f"#define {name} {value}" for name, value in (definitions or {}).items()]
+    parts = [f'#line 1 "bpf/{name}"\n{(FOLDER / name).read_text(encoding="utf-8")}' for name in PARTS]
+    return "\n".join([*lines, _PRELUDE, *parts])

@@ -1,0 +1,1 @@
+/* Asked for by BCC's prelude, used by nothing here. */

@@ -1,0 +1,46 @@
+/* Every map. The M-mapped ones are read and written by Python as memory, without a system call. */
+
+#define MMAPABLE (1U << 10)
+
+struct loss_count {
+	u64 count;
+	u64 bytes;
+};
+RECORD_SIZE(struct loss_count, 16);
+
+/* What an allocator's entry leaves for its return, one per thread that ever allocated. */
+struct in_flight {
+	u64 sp;       /* at entry; 0 when nothing is in flight */
+	u64 size;
+	u64 pointer;  /* realloc: the old block; posix_memalign: where the result goes */
+	u64 old_born; /* realloc: when the old block was born, 0 if it was not tracked */
+	u64 probe;    /* the entry's probe description */
+	u32 image;
+	u32 weight;
+	/* The stack while it is walked: too large for the program's own 512 bytes, and a processor is not ours alone. */
+	u64 addresses[MAX_DEPTH];
+};
+
+BPF_F_TABLE("array", u32, struct site, sites, MAX_SITES, MMAPABLE);
+BPF_F_TABLE("array", u32, struct stack, stacks, MAX_SITES, MMAPABLE);
+BPF_F_TABLE("array", u32, struct rule_bucket, rules, RULE_BUCKETS, MMAPABLE);
+BPF_F_TABLE("array", u32, struct image, images, MAX_SLOTS, MMAPABLE);
+BPF_F_TABLE("array", u32, struct loss_count, losses, LOSSES, MMAPABLE);
+/* [0]: where to look for the next free site */
+BPF_F_TABLE("array", u32, u64, cursor, 1, MMAPABLE);
+
+BPF_F_TABLE("hash", u64, struct outstanding, outstanding, MAX_OUTSTANDING, OUTSTANDING_FLAGS);
+BPF_TABLE("hash", u64, u32, site_of_stack, MAX_SITES);
+/* Which sites are taken. A hash, because insertion-if-absent is the one atomic claim that 5.10 has too. */
+BPF_TABLE("hash", u32, u32, claimed, MAX_SITES);
+/* LRU: threads come and go, and their entries with them. */
+BPF_TABLE("lru_hash", u32, struct in_flight, in_flight, MAX_THREADS);
+/* Zeroes to start one from: it is larger than the program's own stack. */
+BPF_TABLE("array", u32, struct in_flight, no_flight, 1);
+/* Traced processes by their id in leaktrace's pid namespace, for what is not attached per process. */
+BPF_TABLE("hash", u32, u32, slots, MAX_SLOTS);
+#ifdef PROBES_BY_ADDRESS
+/* Where a probe has no cookie (before 5.15): its description by process slot and instruction address. */
+BPF_TABLE("hash", u64, u64, probes, MAX_PROBES);
+#endif
+BPF_RINGBUF_OUTPUT(ring, RING_PAGES);

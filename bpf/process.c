@@ -1,0 +1,53 @@
+/* What happens to the traced processes themselves: exec, libraries coming and going, exceptions. */
+
+static __always_inline void tell(u32 kind, u32 slot, u32 image)
+{
+	struct event *event = ring.ringbuf_reserve(sizeof(struct event));
+
+	if (!event) {
+		lose(LOSS_EVENT, 0);
+		return;
+	}
+	event->kind = kind;
+	event->slot = slot;
+	event->tid = bpf_get_current_pid_tgid();
+	event->image = image;
+	event->ns = bpf_ktime_get_ns();
+	ring.ringbuf_submit(event, 0);
+}
+
+/* sched_process_exec: runs in the new image before its first instruction. */
+int process_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct bpf_pidns_info task = {};
+	u32 process, *slot, index;
+	struct image *image;
+
+	/* Ids as leaktrace itself sees them, also from inside a container. */
+	if (bpf_get_ns_current_pid_tgid(PID_NAMESPACE_DEVICE, PID_NAMESPACE_INODE, &task, sizeof(task)))
+		return 0;
+	process = task.tgid;
+	slot = slots.lookup(&process);
+	if (!slot)
+		return 0;
+	index = *slot;
+	image = images.lookup(&index);
+	if (!image)
+		return 0;
+	/* Slots are numbered below MAX_SLOTS, so steps of that keep the images of all processes apart. */
+	image->number += MAX_SLOTS;
+	image->trampoline = 0;
+	tell(EVENT_EXEC, index, image->number);
+	return 0;
+}
+
+/* On the dynamic loader's _dl_debug_state, which it calls for debuggers after each change. */
+int process_mappings(struct pt_regs *ctx)
+{
+	u32 slot = PROBE_SLOT(probe_here(ctx));
+	struct image *image = images.lookup(&slot);
+
+	if (image)
+		tell(EVENT_MAPPINGS, slot, image->number);
+	return 0;
+}

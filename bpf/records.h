@@ -1,0 +1,120 @@
+/*
+ * Everything that Python reads or writes, mirrored by tracer/records.py and compared with it at load.
+ *
+ * Padding is a named field, so that no byte of a map value is left uninitialised.
+ */
+
+#define RECORD_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " is not " #bytes " bytes")
+
+/* 32 powers of two from 1 microsecond (2^10 ns) reach 2^41 ns, 36 minutes; older blocks share the last one. */
+#define LIFETIME_BUCKETS 32
+#define LIFETIME_SHIFT 10
+
+/* How the walk of a stack ended. Only ENDED_PENDING changes later: Python completes the stack. */
+enum stack_end {
+	ENDED_COMPLETE = 1, /* the outermost frame was reached */
+	ENDED_DEPTH,        /* --depth frames were kept, more exist */
+	ENDED_PENDING,      /* an address without a rule: a copy of the stack is on its way to Python */
+	ENDED_NO_COPY,      /* an address without a rule, and the ring buffer had no room for the copy */
+	ENDED_UNREADABLE,   /* the frame's memory could not be read (paged out, or a damaged stack) */
+	ENDED_UNSUPPORTED,  /* the compiler's rule for this address is one that is not followed */
+};
+
+/* One live block. Key: its address, with the process image in the upper 16 bits. */
+struct outstanding {
+	u64 born_ns;
+	u64 size;   /* bytes, as asked for */
+	u32 site;   /* index into sites and stacks */
+	u32 weight; /* how many blocks this one stands for when sampling, else 1 */
+	u32 flags;
+	u32 family;
+};
+RECORD_SIZE(struct outstanding, 32);
+
+/* A realloc of this block is under way: another thread that gets the address first is no missed free. */
+#define OUTSTANDING_IN_REALLOC 1
+
+/* Counters of one call site; they only grow, so live = allocated - freed at any moment. */
+struct site {
+	u64 allocated_bytes;
+	u64 allocated_count;
+	u64 freed_bytes;
+	u64 freed_count;
+	u64 sampled_births; /* records behind allocated_count; fewer than it when sampling */
+	u64 sampled_deaths;
+	u64 variance; /* of the estimate of live bytes when sampling, in bytes squared: it alone goes up and down */
+	u64 first_ns;
+	u64 lifetimes[LIFETIME_BUCKETS]; /* freed blocks by log2 of their age in ns */
+};
+RECORD_SIZE(struct site, 64 + 8 * LIFETIME_BUCKETS);
+
+/* The stack of one site, innermost frame first. */
+struct stack {
+	u64 id;
+	u32 image;
+	u32 epoch; /* of the image, when the stack was seen */
+	u32 depth;
+	u32 ended;
+	u64 addresses[MAX_DEPTH]; /* beyond depth: anything */
+};
+RECORD_SIZE(struct stack, 24 + 8 * MAX_DEPTH);
+
+/* Unwind rules by return address. A bucket is one cache line; Python is the only writer. */
+#define RULES_PER_BUCKET 4
+struct rule_bucket {
+	u64 keys[RULES_PER_BUCKET];
+	u64 rules[RULES_PER_BUCKET];
+};
+RECORD_SIZE(struct rule_bucket, 64);
+
+/* Set in a frame's address that was interrupted, not returned to: its rule is that at it, not before it. */
+#define INTERRUPTED (1ULL << 63)
+
+/* What the process behind one slot is now. exec makes a new image, so nothing of the old one is believed. */
+struct image {
+	u32 number;
+	u32 epoch; /* changes when code is unmapped: equal addresses are then no longer equal stacks */
+	u64 trampoline; /* where the kernel makes probed functions return to; 0 while not known */
+};
+RECORD_SIZE(struct image, 16);
+
+enum event_kind {
+	EVENT_MISS = 1, /* a stack that Python must finish */
+	EVENT_MAPPINGS, /* the dynamic loader loaded or unloaded something */
+	EVENT_EXEC,
+	EVENT_ALLOCATED, /* these two only with --trace */
+	EVENT_FREED,
+};
+
+/* Common start of everything in the ring buffer. */
+struct event {
+	u32 kind;
+	u32 slot;
+	u32 tid;
+	u32 image;
+	u64 ns;
+};
+RECORD_SIZE(struct event, 24);
+
+/* An allocation or free as it happens. */
+struct trace_event {
+	struct event head;
+	u64 address;
+	u64 size;
+	u64 site;
+};
+RECORD_SIZE(struct trace_event, 48);
+
+/* Read in pieces, because a read that passes the end of the stack fails whole. */
+#define COPY_PIECE 1024
+struct miss_event {
+	struct event head;
+	u32 site;
+	u32 copied; /* bytes of data that were read */
+	u64 pc; /* with INTERRUPTED where a signal stopped it */
+	u64 sp; /* data begins at the piece that holds it */
+	u64 bp;
+	u64 address; /* the new block */
+	u8 data[STACK_COPY];
+};
+RECORD_SIZE(struct miss_event, 64 + STACK_COPY);

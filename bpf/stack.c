@@ -1,0 +1,225 @@
+/* Captures the stack of an allocation and finds its site. Cost: one table look-up and one read per frame. */
+
+/* Spreads the bits of an address over all 64 (2^64 / golden ratio, Knuth, TAOCP 6.4). */
+#define SPREAD 0x9E3779B97F4A7C15ULL
+
+/* 15 bits above the 48 of a user address; the top bit is INTERRUPTED. */
+#define IMAGE_KEY(image) ((u64)((image) & 0x7fff) << 48)
+
+/* New sites come one by one from the cursor on; more tries than this would find the table full. */
+#define CLAIM_TRIES 16
+
+static __always_inline void lose(u32 kind, u64 bytes)
+{
+	struct loss_count *loss = losses.lookup(&kind);
+
+	if (loss) {
+		__sync_fetch_and_add(&loss->count, 1);
+		__sync_fetch_and_add(&loss->bytes, bytes);
+	}
+}
+
+static __always_inline u64 rule_of(u64 key)
+{
+	u32 index = (key * SPREAD) >> (64 - RULE_BUCKET_BITS);
+	struct rule_bucket *bucket = rules.lookup(&index);
+
+	if (!bucket)
+		return 0;
+	if (bucket->keys[0] == key)
+		return bucket->rules[0];
+	if (bucket->keys[1] == key)
+		return bucket->rules[1];
+	if (bucket->keys[2] == key)
+		return bucket->rules[2];
+	if (bucket->keys[3] == key)
+		return bucket->rules[3];
+	/* Python puts what does not fit into the neighbour. */
+	index ^= 1;
+	bucket = rules.lookup(&index);
+	if (!bucket)
+		return 0;
+	if (bucket->keys[0] == key)
+		return bucket->rules[0];
+	if (bucket->keys[1] == key)
+		return bucket->rules[1];
+	if (bucket->keys[2] == key)
+		return bucket->rules[2];
+	if (bucket->keys[3] == key)
+		return bucket->rules[3];
+	return 0;
+}
+
+struct walk {
+	struct unwind_regs regs;
+	u64 id;
+	u32 depth;
+	u32 ended;
+};
+
+static __always_inline u32 end_of(int step, u64 rule)
+{
+	/* A chain of frame pointers has no other end than one that leads nowhere. */
+	if (step == STEP_END || (rule & 0xf) == RULE_FRAME_POINTER)
+		return ENDED_COMPLETE;
+	return step == STEP_UNSUPPORTED ? ENDED_UNSUPPORTED : ENDED_UNREADABLE;
+}
+
+/* Walks from walk->regs outwards and writes the addresses down. */
+static __always_inline void walk_stack(struct walk *walk, u64 image_key, u64 addresses[MAX_DEPTH])
+{
+	u64 interrupted = 0;
+	u32 depth;
+
+	walk->ended = ENDED_DEPTH;
+#pragma nounroll
+	for (depth = 0; depth < MAX_DEPTH; depth++) {
+		u64 address = walk->regs.pc | interrupted;
+		u64 rule;
+		int step;
+
+		walk->id = (walk->id ^ address) * SPREAD;
+		walk->id ^= walk->id >> 29;
+		addresses[depth] = address;
+#ifdef FRAME_POINTERS
+		rule = RULE_FRAME_POINTER;
+#else
+		rule = rule_of(address | image_key);
+#endif
+		if (!rule) {
+			walk->ended = ENDED_PENDING;
+			walk->regs.pc = address;
+			depth++;
+			break;
+		}
+		step = unwind_step(rule, &walk->regs);
+		if (step != STEP_OK) {
+			walk->ended = end_of(step, rule);
+			depth++;
+			break;
+		}
+		interrupted = (rule & 0xf) == RULE_SIGNAL ? INTERRUPTED : 0;
+	}
+	walk->depth = depth;
+}
+
+static __always_inline u32 claim_site(void)
+{
+	u32 zero = 0, one = 1;
+	u64 *next = cursor.lookup(&zero);
+	u32 i;
+
+	if (!next)
+		return 0;
+#pragma nounroll
+	for (i = 0; i < CLAIM_TRIES; i++) {
+		/* Site 0 is where blocks go that have no site of their own. */
+		u32 index = 1 + (*next + i) % (MAX_SITES - 1);
+
+		if (!claimed.insert(&index, &one)) {
+			*next = index;
+			return index;
+		}
+	}
+	return 0;
+}
+
+static __always_inline void count_short_stack(u32 ended)
+{
+	if (ended == ENDED_DEPTH)
+		lose(LOSS_STACK_DEPTH, 0);
+	else if (ended == ENDED_UNREADABLE)
+		lose(LOSS_STACK_UNREADABLE, 0);
+	else if (ended == ENDED_UNSUPPORTED)
+		lose(LOSS_STACK_UNSUPPORTED, 0);
+	else if (ended == ENDED_NO_COPY)
+		lose(LOSS_STACK_NO_COPY, 0);
+}
+
+/* Gives the stack that was walked a site of its own; returns 0 if none is free. Rare: once per stack. */
+static __always_inline u32 new_site(struct walk *walked, u64 addresses[MAX_DEPTH], struct image *image)
+{
+	struct stack *stack;
+	struct site *site;
+	u32 index = claim_site();
+
+	stack = stacks.lookup(&index);
+	site = sites.lookup(&index);
+	if (!index || !stack || !site)
+		return 0;
+	bpf_probe_read_kernel(stack->addresses, sizeof(stack->addresses), addresses);
+	stack->id = walked->id;
+	stack->image = image->number;
+	stack->epoch = image->epoch;
+	stack->depth = walked->depth;
+	stack->ended = walked->ended;
+	site->first_ns = bpf_ktime_get_ns();
+	return index;
+}
+
+/* Sends what Python needs to finish a stack that met an address without a rule. */
+static __always_inline int send_copy(struct walk *state, struct miss_event *miss, u32 slot, u32 image, u64 address)
+{
+	u64 from = state->regs.sp & ~(COPY_PIECE - 1ULL);
+	u32 i;
+
+	miss->head.kind = EVENT_MISS;
+	miss->head.slot = slot;
+	miss->head.tid = bpf_get_current_pid_tgid();
+	miss->head.image = image;
+	miss->head.ns = bpf_ktime_get_ns();
+	miss->pc = state->regs.pc;
+	miss->sp = state->regs.sp;
+	miss->bp = state->regs.bp;
+	miss->address = address;
+#pragma nounroll
+	for (i = 0; i < STACK_COPY / COPY_PIECE; i++)
+		if (READ_USER(miss->data + i * COPY_PIECE, COPY_PIECE, from + i * COPY_PIECE))
+			break;
+	miss->copied = i * COPY_PIECE;
+	return 0;
+}
+
+/* Returns the site of the allocation that returns to caller, 0 if there is no room for another one. */
+static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct image *image, struct in_flight *flight,
+				   u64 address)
+{
+	struct walk walked = {
+		.regs = *caller,
+		.id = ((u64)image->epoch << 32 | image->number) * SPREAD,
+	};
+	struct miss_event *miss = NULL;
+	u32 *known, index;
+
+	walk_stack(&walked, IMAGE_KEY(image->number), flight->addresses);
+	if (walked.ended == ENDED_PENDING) {
+		/* Two such stacks may differ beyond the address without a rule: each gets a site and a copy of its own. */
+		miss = ring.ringbuf_reserve(sizeof(struct miss_event));
+		if (!miss) {
+			walked.ended = ENDED_NO_COPY;
+			walked.id ^= 1;
+		}
+	}
+	if (!miss) {
+		known = site_of_stack.lookup(&walked.id);
+		if (known)
+			return *known;
+	}
+	index = new_site(&walked, flight->addresses, image);
+	if (!index)
+		lose(LOSS_SITES_FULL, flight->size * flight->weight);
+	if (miss) {
+		miss->site = index;
+		send_copy(&walked, miss, slot, image->number, address);
+		ring.ringbuf_submit(miss, index ? 0 : BPF_RB_NO_WAKEUP);
+		return index;
+	}
+	if (index && site_of_stack.insert(&walked.id, &index)) {
+		/* Another processor was faster. */
+		claimed.delete(&index);
+		known = site_of_stack.lookup(&walked.id);
+		return known ? *known : 0;
+	}
+	count_short_stack(walked.ended);
+	return index;
+}

@@ -1,0 +1,83 @@
+"""From an address to functions, files and lines by DWARF, inlined calls included."""
+
+import posixpath
+from dataclasses import dataclass
+from mmap import mmap
+from typing import Any, Self
+
+import cffi
+from symbolic.debuginfo import Archive
+from symbolic.exceptions import SymbolicError
+
+# symbolic gives this as the function start of an inlined call, which has none.
+_NO_START = 0xFFFFFFFF
+_FFI = cffi.FFI()
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One function at an address, with its linker name where DWARF has it; `line` counts from 1.
+
+    `start` is the function's first address, None for an inlined call. `file` is None where DWARF names none.
+    """
+
+    function: str
+    file: str | None
+    line: int | None
+    inlined: bool
+    start: int | None
+
+
+class LineTable:
+    """The functions and lines of one object file, in symbolic's sorted form; it holds none of the file's bytes."""
+
+    __slots__ = ("_cache", "_image_base")
+
+    def __init__(self, cache: Any | None, image_base: int) -> None:
+        """Make a table from symbolic's cache; `parse()` is for everybody else."""
+        self._cache = cache
+        self._image_base = image_base
+
+    @classmethod
+    def parse(cls, data: bytes | mmap | memoryview, image_base: int) -> Self:
+        """Return the table of an ELF file with DWARF; an empty one where the DWARF cannot be read.
+
+        `image_base` is the vaddr of the lowest PT_LOAD segment, not rounded, from which symbolic counts.
+        """
+        try:
+            # symbolic does not copy the bytes, so they must outlive the archive: both end with this call.
+            view = _FFI.from_buffer("uint8_t[]", data)
+            archive = Archive.from_bytes(view)
+            return cls(next(archive.iter_objects()).make_symcache(), image_base)
+        except (SymbolicError, LookupError, StopIteration, ValueError):
+            return cls(None, image_base)
+
+    def lookup(self, vaddr: int) -> tuple[Location, ...]:
+        """Return the functions at the address, innermost first; empty where DWARF does not describe it."""
+        relative = vaddr - self._image_base
+        if self._cache is None or not 0 <= relative < _NO_START:
+            return ()
+        try:
+            found = self._cache.lookup(relative)
+        except SymbolicError:
+            return ()
+        # symbolic fills the places without DWARF from the symbol table: no file, no language.
+        if all(location.full_path is None and location.lang == "unknown" for location in found):
+            return ()
+        outermost = len(found) - 1
+        return tuple(self._location(location, inlined=index < outermost) for index, location in enumerate(found))
+
+    def _location(self, found: Any, inlined: bool) -> Location:
+        start = None if found.sym_addr == _NO_START else found.sym_addr + self._image_base
+        return Location(
+            function=found.symbol,
+            file=_tidy(found.full_path) if found.full_path else None,
+            line=found.line or None,
+            inlined=inlined,
+            start=start,
+        )
+
+
+def _tidy(path: str) -> str:
+    """Return the path without `.` and `x/..`; symbolic has already put the compilation folder before it."""
+    return posixpath.normpath(path)

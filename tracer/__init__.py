@@ -1,0 +1,1 @@
+"""From a pid to a report."""

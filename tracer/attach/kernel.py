@@ -1,0 +1,107 @@
+"""What this kernel and this user can do, found by trying, never by version number."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import platform
+import struct
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from tracer.attach import bpf_syscall, perf_event
+from tracer.errors import CannotTrace
+from tracer.settings import AttachWay
+
+#: Elf64_Ehdr and Elf64_Phdr (elf(5)).
+ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
+PT_LOAD = 1
+
+#: Where tracefs may be (Documentation/trace/ftrace.rst).
+TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+
+_ATTACH_TYPES = {
+    AttachWay.SESSION: bpf_syscall.BPF_TRACE_UPROBE_SESSION,
+    AttachWay.MULTI: bpf_syscall.BPF_TRACE_UPROBE_MULTI,
+}
+#: What a user who is not root needs (capabilities(7)).
+CAPABILITIES = "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_SYS_ADMIN (for /proc/PID/map_files) and CAP_DAC_READ_SEARCH"
+
+
+def attach_type(way: AttachWay) -> int:
+    """Return the number the kernel knows way by (enum bpf_attach_type)."""
+    return _ATTACH_TYPES[way]
+
+
+def require_platform() -> None:
+    """Raise CannotTrace on a machine whose registers and calling convention are not known."""
+    if platform.machine() != "x86_64":
+        raise CannotTrace(f"leaktrace does not know the registers of {platform.machine()}.", "Run it on x86-64.")
+
+
+def choose_attach_way(forced: AttachWay | None = None) -> AttachWay:
+    """Return the cheapest way to attach uprobes that works here, or the forced one if it works.
+
+    Tries each with an empty program on the entry point of its own executable, which is not passed again. Raises
+    CannotTrace without permission, without uprobes, or where the forced way does not work.
+    """
+    for way in (forced,) if forced else AttachWay:
+        problem = _try(way)
+        if problem is None:
+            return way
+        if problem.errno == errno.EPERM:
+            raise CannotTrace("The kernel does not allow this user to load BPF programs.",
+                              f"Run leaktrace with sudo, or give it {CAPABILITIES}.")
+        if forced:
+            raise CannotTrace(f"This kernel does not attach uprobes by {way} ({problem.strerror}).",
+                              "Leave --attach out: leaktrace takes the best way that works.")
+    raise CannotTrace("This kernel attaches uprobes in no way that leaktrace knows.",
+                      "Use a kernel built with CONFIG_UPROBE_EVENTS and CONFIG_BPF_EVENTS.")
+
+
+def _try(way: AttachWay) -> OSError | None:
+    """Return None if way works, else the kernel's answer."""
+    kind = _ATTACH_TYPES.get(way, 0)
+    opened: list[int] = []
+    try:
+        opened.append(bpf_syscall.load_empty_program(kind))
+        path, offset = "/proc/self/exe", _entry_offset()
+        if way is AttachWay.PERF:
+            opened.append(perf_event.attach_uprobe(opened[0], path, offset, os.getpid(), returns=False))
+        else:
+            place = [bpf_syscall.UprobePlace(offset, 0)]
+            opened.append(bpf_syscall.link_uprobes(opened[0], kind, path, place, os.getpid()))
+        return None
+    except OSError as problem:
+        return problem
+    finally:
+        for fd in reversed(opened):
+            os.close(fd)
+
+
+@cache
+def _entry_offset() -> int:
+    """Return the file offset of this process's own first instruction: code, but done with."""
+    with open("/proc/self/exe", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+        header = ELF_HEADER.unpack_from(data, 0)
+        entry, table, count = header[4], header[5], header[10]
+        for index in range(count):
+            kind, _, offset, start, _, size, *_ = PROGRAM_HEADER.unpack_from(data, table + index * PROGRAM_HEADER.size)
+            if kind == PT_LOAD and start <= entry < start + size:
+                return int(entry - start + offset)
+    return 0
+
+
+def require_tracefs(places: tuple[Path, ...] = TRACEFS) -> Path:
+    """Return where tracefs is, mounting it at its usual place if it is nowhere. Raises CannotTrace if that fails."""
+    for place in places:
+        if (place / "events").is_dir():
+            return place
+    answer = subprocess.run(["mount", "-t", "tracefs", "nodev", places[0]], capture_output=True, text=True, check=False)
+    if answer.returncode or not (places[0] / "events").is_dir():
+        raise CannotTrace(f"tracefs is not mounted, and could not be ({answer.stderr.strip() or 'no events in it'}).",
+                          f"Mount it: mount -t tracefs nodev {places[0]}")
+    return places[0]

@@ -1,0 +1,142 @@
+"""Starts a command that is held at its first instruction, and again whenever it has mapped code, until it may run.
+
+The dynamic loader maps the allocator after exec, and library constructors run before the program's entry point. So the
+command is stopped with ptrace(2) after each mapping of code, which gives the caller time to attach, and let go for
+good at the entry point.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import os
+import shlex
+import shutil
+import signal
+import struct
+from collections.abc import Callable
+from typing import NoReturn
+
+from tracer.errors import CannotTrace
+
+_libc = ct.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = (ct.c_long, ct.c_long, ct.c_void_p, ct.c_void_p)
+_libc.ptrace.restype = ct.c_long
+
+PTRACE_TRACEME = 0
+PTRACE_PEEKTEXT, PTRACE_POKETEXT = 1, 4
+PTRACE_CONT, PTRACE_DETACH, PTRACE_SYSCALL = 7, 17, 24
+PTRACE_GETREGS, PTRACE_SETREGS = 12, 13
+PTRACE_SETOPTIONS = 0x4200
+PTRACE_O_TRACESYSGOOD, PTRACE_O_TRACEEXEC, PTRACE_O_EXITKILL = 1, 16, 1 << 20
+SYSCALL_STOP = signal.SIGTRAP | 0x80
+SYS_MMAP = 9
+PROT_EXEC = 4
+AT_ENTRY = 9
+BREAKPOINT = 0xCC
+#: struct user_regs_struct (sys/user.h): 27 words, of which these are read.
+REGISTERS = struct.Struct("<27Q")
+RDX, ORIG_RAX, RIP = 12, 15, 16
+
+
+class HeldCommand:
+    """A child process before its first instruction; release() lets it run up to its entry point, attaching on the way.
+
+    If leaktrace dies while it holds the child, the kernel kills the child: it has not begun its work yet.
+    """
+
+    def __init__(self, command: str) -> None:
+        """Start command, split as a shell splits it, with this process's standard streams. Raises CannotTrace."""
+        try:
+            words = shlex.split(command)
+        except ValueError as problem:
+            raise CannotTrace(f"The command {command!r} cannot be split into words: {problem}.",
+                              "Check its quotes.") from None
+        if not words:
+            raise CannotTrace("The command is empty.", "Name a program to run.")
+        program = shutil.which(words[0])
+        if program is None:
+            raise CannotTrace(f"There is no command {words[0]!r}.", "Give its path, or one that is in PATH.")
+        self.status: int | None = None
+        self.held = True
+        self.pid = os.fork()
+        if self.pid == 0:
+            _run(program, words)
+        self._wait()
+        if self.status is not None:
+            raise CannotTrace(f"The command {words[0]!r} could not be started.",
+                              "Try it without leaktrace; the line above says more.")
+        self._ptrace(PTRACE_SETOPTIONS, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
+
+    def release(self, mapped: Callable[[], None]) -> None:
+        """Let the command run; mapped() is called now and, with it stopped, each time that it has mapped more code."""
+        mapped()
+        entry = self._entry_point()
+        original = self._ptrace(PTRACE_PEEKTEXT, entry, 0)
+        self._ptrace(PTRACE_POKETEXT, entry, original & ~0xFF | BREAKPOINT)
+        pending = 0
+        while True:
+            self._ptrace(PTRACE_SYSCALL, 0, pending)
+            stop = self._wait()
+            if stop is None:
+                return
+            pending = 0
+            registers = list(self._registers())
+            if stop == SYSCALL_STOP:
+                if registers[ORIG_RAX] == SYS_MMAP and registers[RDX] & PROT_EXEC:
+                    mapped()
+            elif stop == signal.SIGTRAP and registers[RIP] == entry + 1:
+                self._ptrace(PTRACE_POKETEXT, entry, original)
+                registers[RIP] = entry
+                buffer = ct.create_string_buffer(REGISTERS.pack(*registers))
+                self._ptrace(PTRACE_SETREGS, 0, ct.addressof(buffer))
+                mapped()
+                self._ptrace(PTRACE_DETACH, 0, 0)
+                self.held = False
+                return
+            else:
+                pending = stop
+
+    def kill(self) -> None:
+        """End a command that is still held, when it cannot be traced."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self._wait()
+
+    def _wait(self) -> int | None:
+        """Return the signal the child stopped with, None if it ended."""
+        _, status = os.waitpid(self.pid, 0)
+        if os.WIFSTOPPED(status):
+            return os.WSTOPSIG(status)
+        self.status = status
+        self.held = False
+        return None
+
+    def _registers(self) -> tuple[int, ...]:
+        buffer = ct.create_string_buffer(REGISTERS.size)
+        self._ptrace(PTRACE_GETREGS, 0, ct.addressof(buffer))
+        return REGISTERS.unpack(buffer.raw)
+
+    def _entry_point(self) -> int:
+        with open(f"/proc/{self.pid}/auxv", "rb") as file:
+            words = struct.iter_unpack("<QQ", file.read())
+        return next(value for key, value in words if key == AT_ENTRY)
+
+    def _ptrace(self, request: int, address: int, data: int) -> int:
+        ct.set_errno(0)
+        result: int = _libc.ptrace(request, self.pid, address, data)
+        if result == -1 and ct.get_errno():
+            raise CannotTrace(f"The command cannot be held: {os.strerror(ct.get_errno())}.",
+                              "leaktrace needs CAP_SYS_PTRACE, and no other debugger may trace the command.")
+        return result & (1 << 64) - 1
+
+
+def _run(program: str, words: list[str]) -> NoReturn:
+    """In the child: become the command, stopped by the exec."""
+    try:
+        # Python ignores it; the command must not inherit that.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        _libc.ptrace(PTRACE_TRACEME, 0, 0, 0)
+        os.execv(program, words)
+    except OSError as problem:
+        os.write(2, f"leaktrace: {program}: {problem.strerror}\n".encode())
+    os._exit(127)

@@ -1,0 +1,130 @@
+"""A process: find it, say why it cannot be traced, read what it has mapped."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from symbolizer.mappings import VDSO, AddressSpace, Mapping, parse_maps
+from symbolizer.printable import printable
+from tracer.attach.kernel import CAPABILITIES
+from tracer.errors import CannotTrace
+
+PROC = Path("/proc")
+#: task flags, field 9 of /proc/PID/stat (include/linux/sched.h).
+PF_KTHREAD = 0x00200000
+ELFCLASS32 = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process by its id; a number that is used again is told apart by its start time (in clock ticks)."""
+
+    pid: int
+    comm: str
+    start_time: int
+    proc: Path = PROC
+
+    @property
+    def folder(self) -> Path:
+        """Its directory in /proc."""
+        return self.proc / str(self.pid)
+
+    @property
+    def exe(self) -> str | None:
+        """The path of its executable as it sees it, None once it is gone."""
+        try:
+            return printable(os.readlink(self.folder / "exe"))
+        except OSError:
+            return None
+
+    def read_space(self) -> AddressSpace:
+        """Return what it has mapped now. Raises CannotTrace without permission, ProcessLookupError once it is gone."""
+        try:
+            return AddressSpace.of(parse_maps((self.folder / "maps").read_bytes()))
+        except PermissionError:
+            raise CannotTrace(f"The memory map of process {self.pid} may not be read.",
+                              f"Run leaktrace with sudo, or give it {CAPABILITIES}.") from None
+        except OSError:
+            raise ProcessLookupError(self.pid) from None
+
+    def file_path(self, mapping: Mapping) -> str:
+        """Return a path under which the mapped file itself can be opened, deleted or in another namespace or not."""
+        by_map = f"{self.folder}/map_files/{mapping.start:x}-{mapping.end:x}"
+        if os.path.exists(by_map):
+            return by_map
+        by_root = f"{self.folder}/root{mapping.path}"
+        status = os.stat(by_root)
+        if status.st_ino != mapping.inode:
+            raise FileNotFoundError(mapping.path)
+        return by_root
+
+    def open_mapped(self, mapping: Mapping) -> bytes | mmap.mmap:
+        """Return the bytes of the mapped file, or of the vdso. Raises OSError, or ValueError for an empty file."""
+        if mapping.path == VDSO:
+            with open(self.folder / "mem", "rb", buffering=0) as memory:
+                memory.seek(mapping.start)
+                return memory.read(mapping.end - mapping.start)
+        with open(self.file_path(mapping), "rb") as file:
+            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+
+    def trampoline(self, space: AddressSpace) -> int | None:
+        """Return where the kernel makes its probed functions return to: the start of [uprobes], None if not there."""
+        return next((mapping.start for mapping in space.mappings if mapping.path == "[uprobes]"), None)
+
+
+def find_process(pid: int, proc: Path = PROC) -> Process:
+    """Return the process of that id. Raises CannotTrace for one that does not exist or that nothing can be traced in."""
+    try:
+        comm, state, start_time, flags = _read_stat(proc / str(pid) / "stat")
+    except OSError:
+        raise CannotTrace(f"There is no process {pid}.", "Look for the right one with: pgrep -a NAME") from None
+    if flags & PF_KTHREAD:
+        raise CannotTrace(f"Process {pid} ({comm}) is a kernel thread; it has no heap of its own.",
+                          "Name a process of user space.")
+    if state in "ZX":
+        raise CannotTrace(f"Process {pid} ({comm}) has ended already; only its parent has not taken notice (zombie).",
+                          "Trace a process that runs, or its parent.")
+    process = Process(pid, comm, start_time, proc)
+    _require_64bit(process)
+    return process
+
+
+def is_alive(process: Process) -> bool:
+    """Return whether that very process still runs."""
+    try:
+        _, state, start_time, _ = _read_stat(process.folder / "stat")
+    except OSError:
+        return False
+    return state not in "ZX" and start_time == process.start_time
+
+
+def _read_stat(path: Path) -> tuple[str, str, int, int]:
+    """Return the name, state, start time and flags of proc_pid_stat(5)."""
+    text = path.read_bytes()
+    # The name stands in parentheses and may hold any character, parentheses too.
+    opening, closing = text.index(b"("), text.rindex(b")")
+    fields = text[closing + 2 :].split()
+    return (
+        printable(os.fsdecode(text[opening + 1 : closing])),
+        fields[0].decode(),
+        int(fields[19]),
+        int(fields[6]),
+    )
+
+
+def _require_64bit(process: Process) -> None:
+    try:
+        with open(process.folder / "exe", "rb") as file:
+            head = file.read(5)
+    except PermissionError:
+        raise CannotTrace(f"The executable of process {process.pid} ({process.comm}) may not be read.",
+                          f"Run leaktrace with sudo, or give it {CAPABILITIES}.") from None
+    except OSError:
+        raise CannotTrace(f"Process {process.pid} ({process.comm}) has no executable: it is just ending.",
+                          "Trace a process that runs.") from None
+    if head[:4] == b"\x7fELF" and head[4] == ELFCLASS32:
+        raise CannotTrace(f"Process {process.pid} ({process.comm}) is a 32-bit program.",
+                          "leaktrace knows the calling convention of 64-bit programs only; trace a 64-bit build.")

@@ -1,0 +1,45 @@
+"""The command line: finds the command, runs it, and turns what stops it into two sentences and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from tracer.errors import ExitCode, LeaktraceError
+
+#: First words that name a command, and their modules, imported only when asked for. Anything else is `trace`.
+COMMANDS = {"demo": "tracer.cli.demo"}
+DEFAULT = "tracer.cli.trace"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run leaktrace with arguments (default: the process's own) and return the exit code."""
+    import click
+
+    words = sys.argv[1:] if arguments is None else arguments
+    module = COMMANDS.get(words[0]) if words else None
+    command = import_module(module or DEFAULT).command
+    if module:
+        words = words[1:]
+    try:
+        command.main(args=words or ["--help"] * (module is None), prog_name="leaktrace", standalone_mode=False)
+        return ExitCode.DONE
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as problem:
+        problem.show()
+        return ExitCode.USAGE
+    except LeaktraceError as problem:
+        click.echo(f"leaktrace: {problem.message}\n{problem.remedy}", err=True)
+        return problem.exit_code
+    except BrokenPipeError:
+        # Whoever read the report has had enough.
+        sys.stderr.close()
+        return ExitCode.DONE
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+
+
+def run() -> None:
+    """Entry point of the `leaktrace` script."""
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""2. Out of the kernel: maps become immutable arrays."""

@@ -1,0 +1,71 @@
+"""Hash maps into numpy arrays, in batches: one system call for many entries."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import os
+
+import numpy as np
+from bcc.libbcc import lib
+
+from tracer.errors import CannotTrace
+
+#: Entries asked for at once; a bucket with more is retried with twice as many.
+CHUNK = 1 << 16
+
+
+def drain_hash(fd: int, value: np.dtype[np.void], expected: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return every entry of the hash map behind fd: keys u64, shape (n,), and values, shape (n,).
+
+    Entries that come or go meanwhile may be seen or not, none twice from one bucket. expected is how many there are
+    thought to be, to get room at once. Raises CannotTrace where the kernel has no batch look-up (before 5.6).
+    """
+    keys = np.empty(max(CHUNK, expected + expected // 8), np.uint64)
+    values = np.empty(len(keys), value)
+    cursor_in, cursor_out = ct.c_uint32(0), ct.c_uint32(0)
+    filled, first = 0, True
+    chunk = CHUNK
+    while True:
+        if len(keys) - filled < chunk:
+            keys = np.concatenate([keys, np.empty(max(chunk, len(keys)), np.uint64)])
+            values = np.concatenate([values, np.empty(len(keys) - len(values), value)])
+        count = ct.c_uint32(chunk)
+        result = lib.bpf_lookup_batch(
+            fd,
+            None if first else ct.byref(cursor_in),
+            ct.byref(cursor_out),
+            ct.c_void_p(keys.ctypes.data + filled * 8),
+            ct.c_void_p(values.ctypes.data + filled * value.itemsize),
+            ct.byref(count),
+        )
+        problem = ct.get_errno() if result < 0 else 0
+        if problem == errno.ENOSPC:
+            chunk *= 2
+            continue
+        if problem not in (0, errno.ENOENT):
+            raise CannotTrace(f"The table of blocks could not be read: {os.strerror(problem)}.",
+                              "Batch look-ups need Linux 5.6 or newer.")
+        filled += count.value
+        if problem == errno.ENOENT:
+            return keys[:filled], values[:filled]
+        cursor_in.value, first = cursor_out.value, False
+
+
+def delete_keys(fd: int, keys: np.ndarray) -> None:
+    """Remove keys, u64, shape (n,), from the hash map behind fd; those that are gone already are fine."""
+    key = ct.c_uint64()
+    for value in keys.tolist():
+        key.value = value
+        lib.bpf_delete_elem(fd, ct.byref(key))
+
+
+def update(fd: int, key: ct.Structure | ct._SimpleCData[int], value: ct._SimpleCData[int]) -> None:
+    """Set one entry; raises OSError."""
+    if lib.bpf_update_elem(fd, ct.byref(key), ct.byref(value), 0) < 0:
+        raise OSError(ct.get_errno(), os.strerror(ct.get_errno()))
+
+
+def delete(fd: int, key: ct._SimpleCData[int]) -> None:
+    """Remove one entry, if it is there."""
+    lib.bpf_delete_elem(fd, ct.byref(key))

@@ -1,0 +1,104 @@
+"""Reads the kernel side's tables into snapshots, and gives its sites back when they are done with."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from tracer import records
+from tracer.attach.program import Program
+from tracer.collect.drain import delete_keys, drain_hash
+from tracer.collect.snapshot import Blocks, LossCount, Retired, Snapshot, identify, merge_sites, with_blocks
+from tracer.losses import LOSSES
+
+
+class SiteReader:
+    """Takes snapshots of one running program."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._retired = Retired()
+        self._provisional: set[int] = set()
+
+    def note_provisional(self, site: int) -> None:
+        """Remember a site that one missed stack has for itself: it is given back when its block is freed."""
+        if site:
+            self._provisional.add(site)
+
+    def snapshot(self, *, older_ns: int | None = None, keep_blocks: bool = False) -> Snapshot:
+        """Return what is outstanding now; older_ns (also 0) reads every block, None only the counters per site."""
+        self._retire()
+        taken = time.monotonic_ns()
+        counters, stacks, used = self._read_sites()
+        snapshot, rows = merge_sites(taken, counters, stacks, self._retired)
+        if older_ns is not None or keep_blocks:
+            row_of_site = np.full(self._program.max_sites, -1, np.int64)
+            row_of_site[used] = rows[: len(used)]
+            blocks = self._read_blocks(taken, row_of_site, int(snapshot.live_count.sum()))
+            snapshot = with_blocks(snapshot, blocks, older_ns or 0, keep=keep_blocks)
+        return replace(snapshot, losses=self.losses())
+
+    def losses(self) -> tuple[LossCount, ...]:
+        """Return the counters of lost events that are not zero."""
+        counts = self._program.losses.copy()
+        return tuple(
+            LossCount(loss.name, int(row["count"]), int(row["bytes"]))
+            for loss, row in zip(LOSSES, counts, strict=True)
+            if row["count"]
+        )
+
+    def drop_image(self, image: int) -> tuple[int, int]:
+        """Forget all blocks and sites of a process image that exec has replaced; return their live bytes and count."""
+        program = self._program
+        used = self._used()
+        mine = used[program.stacks["image"][used] == image]
+        # Site 0 belongs to no image; its blocks go when they are found among the outstanding.
+        mine = mine[mine != 0]
+        counters = program.sites[mine]
+        live = (int((counters["allocated_bytes"] - counters["freed_bytes"]).sum()),
+                int((counters["allocated_count"] - counters["freed_count"]).sum()))
+        keys, _ = drain_hash(program.outstanding_fd, records.OUTSTANDING)
+        old = (keys >> np.uint64(records.ADDRESS_BITS)) == (image & records.IMAGE_MASK)
+        delete_keys(program.outstanding_fd, keys[old])
+        for site in mine.tolist():
+            program.forget_stack(int(program.stacks["id"][site]))
+            program.release_site(site)
+        self._provisional -= set(mine.tolist())
+        self._retired.forget_images({image})
+        return live
+
+    def _used(self) -> np.ndarray:
+        return np.flatnonzero(self._program.sites["allocated_count"])
+
+    def _read_sites(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        used = self._used()
+        return self._program.sites[used], self._program.stacks[used], used
+
+    def _read_blocks(self, now: int, row_of_site: np.ndarray, expected: int) -> Blocks:
+        keys, values = drain_hash(self._program.outstanding_fd, records.OUTSTANDING, expected)
+        rows = row_of_site[values["site"]]
+        # A block of a site that came after the sites were read, or of an image that has gone.
+        known = rows >= 0
+        keys, values, rows = keys[known], values[known], rows[known]
+        return Blocks(
+            keys & np.uint64(records.ADDRESS_MASK),
+            values["size"],
+            np.maximum(now - values["born_ns"].astype(np.int64), 0),
+            values["weight"].astype(np.uint64),
+            rows,
+        )
+
+    def _retire(self) -> None:
+        """Fold the sites of missed stacks whose one block is dead, and let the kernel side use them again."""
+        if not self._provisional:
+            return
+        sites = np.fromiter(self._provisional, np.int64, len(self._provisional))
+        counters, stacks = self._program.sites[sites], self._program.stacks[sites]
+        dead = (counters["allocated_count"] > 0) & (counters["allocated_count"] == counters["freed_count"])
+        identities = identify(stacks)
+        for index in np.flatnonzero(dead).tolist():
+            self._retired.add(int(identities[index]), counters[index], stacks[index])
+            self._program.release_site(int(sites[index]))
+        self._provisional -= set(sites[dead].tolist())

@@ -1,0 +1,157 @@
+"""Fills a Report from a Snapshot: order, growth, names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+
+from symbolizer.frame import Frame, Why
+from symbolizer.mappings import object_key
+from symbolizer.symbolizer import Symbolizer
+from tracer.attach.tracee import Tracee
+from tracer.collect.snapshot import Snapshot, gained
+from tracer.judge.ranking import rank, relative_errors
+from tracer.losses import LOSSES
+from tracer.records import ADDRESS_MASK, INTERRUPTED, MAX_SLOTS, StackEnd
+from tracer.report.model import Block, Finding, LossNote, Report, Target, Totals
+from tracer.settings import Settings
+
+SECOND = 1_000_000_000
+_MEANINGS = {loss.name: loss for loss in LOSSES}
+
+
+def fill_report(
+    snapshot: Snapshot,
+    earlier: tuple[int, Snapshot] | None,
+    settings: Settings,
+    tracees: Sequence[Tracee],
+    symbolizer: Symbolizer,
+    *,
+    elapsed_s: float,
+    taken: datetime,
+    kernel: str,
+    last: bool,
+) -> Report:
+    """Return the report of a snapshot; earlier is the one before with its monotonic time in ns."""
+    rows = rank(snapshot, settings.sort, settings.top)
+    gains = _Gains(snapshot, earlier)
+    errors = relative_errors(snapshot) if settings.sampling else None
+    findings = []
+    for number, row in enumerate(rows.tolist(), 1):
+        stack = snapshot.stacks[row]
+        tracee = tracees[int(stack["image"]) % MAX_SLOTS % len(tracees)]
+        counters = snapshot.counters[row]
+        findings.append(
+            Finding(
+                rank=number,
+                pid=tracee.process.pid,
+                bytes=int(snapshot.live_bytes[row]),
+                count=int(snapshot.live_count[row]),
+                allocated_bytes=int(counters["allocated_bytes"]),
+                allocated_count=int(counters["allocated_count"]),
+                freed_count=int(counters["freed_count"]),
+                oldest_s=_seconds(int(snapshot.oldest_ns[row])),
+                growth_bytes_per_s=gains.rate(row),
+                gained_bytes=gains.of_bytes(row),
+                gained_count=gains.of_count(row),
+                error=float(errors[row]) if errors is not None else None,
+                frames=name_stack(stack, tracee, symbolizer),
+                blocks=_blocks(snapshot, row),
+            )
+        )
+    losses = tuple(
+        LossNote(loss.name, loss.count, loss.bytes, _MEANINGS[loss.name].meaning.format(bytes=loss.bytes),
+                 _MEANINGS[loss.name].remedy)
+        for loss in snapshot.losses
+    )
+    return Report(
+        taken=taken,
+        elapsed_s=elapsed_s,
+        kernel=kernel,
+        targets=tuple(Target(each.process.pid, each.process.comm, each.exe) for each in tracees),
+        totals=_totals(snapshot),
+        findings=tuple(findings),
+        losses=losses,
+        complete=not any(_MEANINGS[loss.name].hides_bytes for loss in losses),
+        total_error=_total_error(snapshot) if settings.sampling else None,
+        sampling=_sampling(settings),
+        last=last,
+    )
+
+
+class _Gains:
+    """What each row gained since the snapshot before, if there was one."""
+
+    def __init__(self, snapshot: Snapshot, earlier: tuple[int, Snapshot] | None) -> None:
+        self._seconds = (snapshot.taken_ns - earlier[0]) / SECOND if earlier else 0.0
+        before = earlier[1] if earlier else None
+        self._bytes = gained(before, snapshot, lambda each: each.live_bytes)
+        self._counts = gained(before, snapshot, lambda each: each.live_count)
+
+    def of_bytes(self, row: int) -> int | None:
+        return int(self._bytes[row]) if self._seconds else None
+
+    def of_count(self, row: int) -> int | None:
+        return int(self._counts[row]) if self._seconds else None
+
+    def rate(self, row: int) -> float | None:
+        return round(float(self._bytes[row]) / self._seconds, 3) if self._seconds else None
+
+
+def name_stack(stack: np.void, tracee: Tracee, symbolizer: Symbolizer) -> tuple[Frame, ...]:
+    """Return the frames of one struct stack, innermost first, inlined ones included."""
+    space = tracee.spaces.get((int(stack["image"]), int(stack["epoch"])), tracee.space)
+    addresses = stack["addresses"][: int(stack["depth"])].tolist()
+    frames: list[Frame] = []
+    for marked in addresses:
+        address, called = marked & ADDRESS_MASK, not marked & INTERRUPTED
+        mapping = space.locate(address - 1 if called else address)
+        key = object_key(mapping) if mapping else None
+        if mapping is not None and key is None:
+            # Code that no file holds, made at run time.
+            frames.append(Frame(address, module=mapping.path or None, why=Why.NO_SYMBOLS))
+            continue
+        offset = mapping.offset_of(address) if mapping else 0
+        frames += symbolizer.resolve(key, offset, address, called)
+    if StackEnd(int(stack["ended"] or StackEnd.PENDING)) is not StackEnd.COMPLETE:
+        frames.append(Frame(addresses[-1] & ADDRESS_MASK if addresses else 0, why=Why.UNWIND_STOPPED))
+    return tuple(frames)
+
+
+def _blocks(snapshot: Snapshot, row: int) -> tuple[Block, ...]:
+    if snapshot.blocks is None:
+        return ()
+    mine = snapshot.blocks.rows == row
+    order = np.argsort(snapshot.blocks.ages[mine])[::-1]
+    addresses, sizes = snapshot.blocks.addresses[mine][order], snapshot.blocks.sizes[mine][order]
+    return tuple(Block(address, size) for address, size in zip(addresses.tolist(), sizes.tolist(), strict=True))
+
+
+def _totals(snapshot: Snapshot) -> Totals:
+    counters = snapshot.counters
+    return Totals(
+        live_bytes=int(snapshot.live_bytes.sum()),
+        live_count=int(snapshot.live_count.sum()),
+        allocated_bytes=int(counters["allocated_bytes"].sum()),
+        allocated_count=int(counters["allocated_count"].sum()),
+        freed_count=int(counters["freed_count"].sum()),
+    )
+
+
+def _total_error(snapshot: Snapshot) -> float:
+    live = int(snapshot.live_bytes.sum())
+    return float(np.sqrt(float(snapshot.counters["variance"].astype(np.float64).sum())) / live) if live > 0 else 0.0
+
+
+def _sampling(settings: Settings) -> str | None:
+    if settings.sample_bytes:
+        return f"one allocation in about {settings.sample_bytes} bytes"
+    return f"one in {settings.sample_rate} allocations" if settings.sample_rate > 1 else None
+
+
+def _seconds(nanoseconds: int) -> float | None:
+    return round(nanoseconds / SECOND, 3) if nanoseconds >= 0 else None
+
+

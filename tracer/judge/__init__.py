@@ -1,0 +1,1 @@
+"""3. What the arrays mean."""

@@ -1,0 +1,29 @@
+"""Puts sites in order: the largest first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracer.collect.snapshot import Snapshot
+
+
+def rank(snapshot: Snapshot, sort: str, top: int) -> np.ndarray:
+    """Return the rows of the first top sites that hold anything, by live bytes ("size") or blocks ("count").
+
+    Equal ones are ordered by the other figure, then by identity, so that an order never depends on chance.
+    """
+    first, second = snapshot.live_bytes, snapshot.live_count
+    if sort == "count":
+        first, second = second, first
+    order = np.lexsort((snapshot.identity, -second, -first))
+    return order[(snapshot.live_count[order] > 0)][:top]
+
+
+def relative_errors(snapshot: Snapshot) -> np.ndarray:
+    """Return one standard error of each site's live bytes as a share of them, f64 (n,); 0 without sampling.
+
+    Each live record that stands for w blocks of s bytes was kept with chance 1/w, which adds (w - 1) * w * s^2 to the
+    variance of the sum (Horvitz-Thompson estimator for independent trials).
+    """
+    variance = snapshot.counters["variance"].astype(np.float64)
+    return np.sqrt(variance) / np.maximum(snapshot.counters["allocated_bytes"] - snapshot.counters["freed_bytes"], 1)

@@ -1,0 +1,84 @@
+"""Numpy dtypes that mirror bpf/records.h; program.py compares them with what the compiler made of it."""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+import numpy as np
+
+LIFETIME_BUCKETS = 32
+LIFETIME_SHIFT = 10
+#: Set in the address of a frame that a signal interrupted.
+INTERRUPTED = 1 << 63
+#: Bits of a block's key and of a rule's key that are the address; the image number lies above.
+ADDRESS_BITS = 48
+ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
+IMAGE_MASK = 0x7FFF
+MAX_SLOTS = 64
+RULES_PER_BUCKET = 4
+COPY_PIECE = 1024
+
+OUTSTANDING = np.dtype(
+    [("born_ns", "u8"), ("size", "u8"), ("site", "u4"), ("weight", "u4"), ("flags", "u4"), ("family", "u4")]
+)
+SITE = np.dtype(
+    [
+        ("allocated_bytes", "u8"),
+        ("allocated_count", "u8"),
+        ("freed_bytes", "u8"),
+        ("freed_count", "u8"),
+        ("sampled_births", "u8"),
+        ("sampled_deaths", "u8"),
+        ("variance", "u8"),
+        ("first_ns", "u8"),
+        ("lifetimes", "u8", (LIFETIME_BUCKETS,)),
+    ]
+)
+RULE_BUCKET = np.dtype([("keys", "u8", (RULES_PER_BUCKET,)), ("rules", "u8", (RULES_PER_BUCKET,))])
+IMAGE = np.dtype([("number", "u4"), ("epoch", "u4"), ("trampoline", "u8")])
+LOSS_COUNT = np.dtype([("count", "u8"), ("bytes", "u8")])
+#: struct event: kind, slot, tid, image, ns. Events come one by one, so these are no dtypes.
+EVENT_STRUCT = struct.Struct("<IIIIQ")
+#: What follows it in a struct trace_event: address, size, site.
+TRACE_STRUCT = struct.Struct("<QQQ")
+#: In a struct miss_event: site, copied, pc, sp, bp, address; then the copied stack.
+MISS_STRUCT = struct.Struct("<IIQQQQ")
+
+
+def stack_dtype(depth: int) -> np.dtype[np.void]:
+    """Return the layout of struct stack for stacks of at most depth frames."""
+    return np.dtype(
+        [("id", "u8"), ("image", "u4"), ("epoch", "u4"), ("depth", "u4"), ("ended", "u4"), ("addresses", "u8", (depth,))]
+    )
+
+
+class StackEnd(IntEnum):
+    """How the walk of a stack ended (enum stack_end)."""
+
+    COMPLETE = 1
+    DEPTH = 2
+    PENDING = 3
+    NO_COPY = 4
+    UNREADABLE = 5
+    UNSUPPORTED = 6
+
+
+class EventKind(IntEnum):
+    """What the ring buffer carries (enum event_kind)."""
+
+    MISS = 1
+    MAPPINGS = 2
+    EXEC = 3
+    ALLOCATED = 4
+    FREED = 5
+
+
+class Action(IntEnum):
+    """What a probe does (enum probe_action)."""
+
+    ALLOCATE = 1
+    REALLOCATE = 2
+    RESIZE = 3
+    FREE = 4
+    EXIT = 5

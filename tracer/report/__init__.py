@@ -1,0 +1,1 @@
+"""4. For people and programs: one writer per format."""

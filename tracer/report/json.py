@@ -1,0 +1,82 @@
+"""The report as JSON, schema leaktrace/1: one document per line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TextIO
+
+from symbolizer.frame import Frame
+from tracer.report.model import Finding, Report
+
+SCHEMA = "leaktrace/1"
+
+
+def write(report: Report, out: TextIO) -> None:
+    """Write one report as one line."""
+    out.write(json.dumps(document(report), ensure_ascii=True) + "\n")
+    out.flush()
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Return the report as JSON's own types. Keys are only ever added to this schema."""
+    targets = [{"pid": target.pid, "comm": target.comm, "exe": target.exe} for target in report.targets]
+    return {
+        "schema": SCHEMA,
+        "taken": report.taken.isoformat(),
+        "elapsed_s": round(report.elapsed_s, 3),
+        "kernel": report.kernel,
+        "target": targets[0] if targets else None,
+        "targets": targets,
+        "complete": report.complete,
+        "losses": {loss.name: loss.count for loss in report.losses},
+        "lost_bytes": {loss.name: loss.bytes for loss in report.losses if loss.bytes},
+        "sampling": report.sampling,
+        "totals": {
+            "live_bytes": report.totals.live_bytes,
+            "live_count": report.totals.live_count,
+            "allocated_bytes": report.totals.allocated_bytes,
+            "allocated_count": report.totals.allocated_count,
+            "freed_count": report.totals.freed_count,
+            "relative_error": report.total_error,
+        },
+        "sites": [_site(finding) for finding in report.findings],
+        "last": report.last,
+    }
+
+
+def _site(finding: Finding) -> dict[str, Any]:
+    site: dict[str, Any] = {
+        "rank": finding.rank,
+        "source": finding.source,
+        "pid": finding.pid,
+        "bytes": finding.bytes,
+        "count": finding.count,
+        "allocated_bytes": finding.allocated_bytes,
+        "allocated_count": finding.allocated_count,
+        "freed_count": finding.freed_count,
+        "oldest_s": finding.oldest_s,
+        "growth_bytes_per_s": finding.growth_bytes_per_s,
+        "gained_bytes": finding.gained_bytes,
+        "gained_count": finding.gained_count,
+        "relative_error": finding.error,
+        "verdict": None,
+        "reachability": None,
+        "frames": [_frame(frame) for frame in finding.frames],
+    }
+    if finding.blocks:
+        site["blocks"] = [{"address": f"{block.address:#x}", "size": block.size} for block in finding.blocks]
+    return site
+
+
+def _frame(frame: Frame) -> dict[str, Any]:
+    return {
+        "address": f"{frame.address:#x}",
+        "function": frame.function,
+        "offset": frame.offset,
+        "module": frame.module,
+        "build_id": frame.build_id,
+        "file": frame.file,
+        "line": frame.line,
+        "inlined": frame.inlined,
+        "why": frame.why.value if frame.why else None,
+    }

@@ -1,0 +1,89 @@
+"""What a report says, whatever format it is written in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from symbolizer.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One live block: its address and its size in bytes as asked for."""
+
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One call site. Bytes and counts are of live blocks unless named otherwise; frames are innermost first.
+
+    gained_bytes and gained_count: since the report before, None in the first. error: one standard error of bytes as a
+    share of them, where figures are estimates.
+    """
+
+    rank: int
+    pid: int
+    bytes: int
+    count: int
+    allocated_bytes: int
+    allocated_count: int
+    freed_count: int
+    oldest_s: float | None
+    growth_bytes_per_s: float | None
+    gained_bytes: int | None
+    gained_count: int | None
+    error: float | None
+    frames: tuple[Frame, ...]
+    blocks: tuple[Block, ...] = ()
+    source: str = "heap"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over all sites, not only those shown."""
+
+    live_bytes: int
+    live_count: int
+    allocated_bytes: int
+    allocated_count: int
+    freed_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom the report is about."""
+
+    pid: int
+    comm: str
+    exe: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LossNote:
+    """One way events were lost, with what it means and what to do."""
+
+    name: str
+    count: int
+    bytes: int
+    meaning: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One moment of one trace."""
+
+    taken: datetime
+    elapsed_s: float
+    kernel: str
+    targets: tuple[Target, ...]
+    totals: Totals
+    findings: tuple[Finding, ...]
+    losses: tuple[LossNote, ...]
+    complete: bool
+    total_error: float | None = None
+    sampling: str | None = None
+    last: bool = False

@@ -1,0 +1,68 @@
+"""The plain report, in memleak's form, so that what reads memleak's output reads this."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from symbolizer.frame import Frame, Why
+from tracer.report.model import Finding, Report
+
+#: What stands in a frame's place when it has no name.
+_WHY = {
+    Why.UNMAPPED: "nothing is mapped there",
+    Why.NO_SYMBOLS: "no symbols",
+    Why.NOT_COVERED: "no symbol covers it",
+    Why.GONE: "file gone",
+    Why.UNREADABLE: "file unreadable",
+}
+
+
+def write(report: Report, out: TextIO) -> None:
+    """Write one report: the time, then each site with its stack."""
+    time = report.taken.strftime("%H:%M:%S")
+    out.write(f"[{time}] Top {len(report.findings)} stacks with outstanding allocations:\n")
+    if report.sampling:
+        error = f", ±{report.total_error:.0%} in total" if report.total_error else ""
+        out.write(f"\t(estimates from {report.sampling}{error}; ± is one standard error)\n")
+    several = len(report.targets) > 1
+    for finding in report.findings:
+        _write_finding(finding, out, several=several)
+    out.flush()
+
+
+def _write_finding(finding: Finding, out: TextIO, *, several: bool) -> None:
+    for block in finding.blocks:
+        out.write(f"\taddr = {block.address:x} size = {block.size}\n")
+    out.write(f"\t{finding.bytes} bytes in {finding.count} allocations from stack{_remarks(finding, several)}\n")
+    for frame in finding.frames:
+        out.write(f"\t\t{describe(frame)}\n")
+
+
+def _remarks(finding: Finding, several: bool) -> str:
+    remarks = []
+    if finding.gained_bytes is not None and finding.gained_count is not None:
+        remarks.append(f"{finding.gained_bytes:+d} bytes, {finding.gained_count:+d} allocations")
+    if finding.error:
+        remarks.append(f"±{finding.error:.0%}")
+    if several:
+        remarks.append(f"pid {finding.pid}")
+    return f" ({'; '.join(remarks)})" if remarks else ""
+
+
+def describe(frame: Frame) -> str:
+    """Return one line for a frame: address, function+offset, [module], file:line."""
+    if frame.why is Why.UNWIND_STOPPED:
+        return "(the stack could not be followed further)"
+    parts = [f"{frame.address:#018x}"]
+    if frame.function is not None:
+        offset = "" if frame.offset is None or frame.inlined else f"+{frame.offset:#x}"
+        parts.append(f"{frame.function}{offset}")
+    elif frame.why is not None:
+        parts.append(f"({_WHY[frame.why]})")
+    if frame.inlined:
+        parts.append("[inlined]")
+    if frame.module is not None:
+        parts.append(f"[{frame.module.rpartition('/')[2]}]")
+    if frame.file is not None:
+        parts.append(f"{frame.file}:{frame.line}" if frame.line else frame.file)
+    return " ".join(parts)

@@ -1,0 +1,126 @@
+"""Everything a trace can be told, frozen; and what of it becomes -D flags for the C side."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tracer import records
+
+
+class AttachWay(StrEnum):
+    """How probes are attached, best first: the kernel's answer decides."""
+
+    SESSION = "session"
+    MULTI = "multi"
+    PERF = "perf"
+
+
+class UnwindWay(StrEnum):
+    """Where stacks come from."""
+
+    CFI = "cfi"
+    FP = "fp"
+
+
+#: 2 MB of kernel memory per thousand; the program's own limit is far below.
+MAX_THREADS = 8192
+#: 16 KB hold the stack of all but deeply recursive programs; what is beyond is learnt by a second miss.
+STACK_COPY = 16384
+#: 32 MB: some 1,900 stack copies, what a hot path misses before its first answer.
+RING_PAGES = 8192
+#: 65,536 return addresses in 1 MB.
+RULE_BUCKET_BITS = 14
+#: At least this many probes fit where cookies do not exist.
+MAX_PROBES = 4096
+BPF_F_NO_PREALLOC = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CustomFunction:
+    """A function of --alloc-fn or --free-fn: argument numbers from 0; result None is the return value."""
+
+    name: str
+    size: int | None = None
+    pointer: int | None = None
+    result: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One trace. Times in seconds unless named otherwise, sizes in bytes."""
+
+    pids: tuple[int, ...] = ()
+    command: str | None = None
+    interval: float = 5.0
+    count: int | None = None
+    duration: float | None = None
+    trace_events: bool = False
+    show_allocs: bool = False
+    older_ms: float | None = None
+    sample_rate: int = 1
+    sample_bytes: int = 0
+    top: int = 10
+    min_size: int | None = None
+    max_size: int | None = None
+    object_path: str | None = None
+    symbols_prefix: str = ""
+    alloc_functions: tuple[CustomFunction, ...] = ()
+    free_functions: tuple[CustomFunction, ...] = ()
+    sort: str = "size"
+    format: str = "text"
+    max_outstanding: int = 1_000_000
+    max_stacks: int = 32_768
+    depth: int = 64
+    attach: AttachWay | None = None
+    unwind: UnwindWay = UnwindWay.CFI
+    verbose: bool = False
+    bare_traps: bool = False
+
+    @property
+    def sampling(self) -> bool:
+        """Whether figures are estimates."""
+        return self.sample_rate > 1 or self.sample_bytes > 0
+
+    def definitions(self, way: AttachWay) -> dict[str, int | None]:
+        """Return the C side's constants for attaching by way."""
+        namespace = os.stat("/proc/self/ns/pid")
+        flags: dict[str, int | None] = {
+            "MAX_DEPTH": self.depth,
+            # Site 0 is no site, and one more keeps the remainder in claim_site() off zero.
+            "MAX_SITES": self.max_stacks + 2,
+            "MAX_OUTSTANDING": self.max_outstanding,
+            "OUTSTANDING_FLAGS": BPF_F_NO_PREALLOC,
+            "MAX_THREADS": MAX_THREADS,
+            "MAX_SLOTS": records.MAX_SLOTS,
+            "MAX_PROBES": MAX_PROBES,
+            "RULE_BUCKET_BITS": RULE_BUCKET_BITS,
+            "RULE_BUCKETS": 1 << RULE_BUCKET_BITS,
+            "STACK_COPY": STACK_COPY,
+            "RING_PAGES": RING_PAGES,
+            "PID_NAMESPACE_DEVICE": namespace.st_dev,
+            "PID_NAMESPACE_INODE": namespace.st_ino,
+        }
+        if way is AttachWay.SESSION:
+            flags["SESSION"] = None
+        if way is AttachWay.PERF:
+            flags["PROBES_BY_ADDRESS"] = None
+        if self.trace_events:
+            flags["TRACE_EVENTS"] = None
+        if self.unwind is UnwindWay.FP:
+            flags["FRAME_POINTERS"] = None
+        if self.min_size is not None:
+            flags["MIN_SIZE"] = self.min_size
+        if self.max_size is not None:
+            flags["MAX_SIZE"] = self.max_size
+        return flags | self._sampling_definitions()
+
+    def _sampling_definitions(self) -> dict[str, int | None]:
+        if self.sample_bytes:
+            # The quick test multiplies two 32-bit numbers; larger distances lose low bits they do not need.
+            shift = max(0, self.sample_bytes.bit_length() - 31)
+            return {"SAMPLING": None, "SAMPLE_BYTES": self.sample_bytes, "SAMPLE_SHIFT": shift}
+        if self.sample_rate > 1:
+            return {"SAMPLING": None, "SAMPLE_COUNT": self.sample_rate}
+        return {}
