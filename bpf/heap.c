@@ -130,9 +130,9 @@ static __always_inline int begin(struct pt_regs *ctx, u64 probe)
 	if (PROBE_ACTION(probe) != ACTION_ALLOCATE) {
 		pointer = argument(ctx, PROBE_POINTER(probe));
 		if (pointer) {
-			u64 key = BLOCK_KEY(pointer, image->number);
+			struct record_place place = {};
 
-			old = outstanding.lookup(&key);
+			old = record_find(BLOCK_KEY(pointer, image->number), &place);
 		}
 		if (old) {
 			old_born = old->born_ns;
@@ -155,6 +155,7 @@ static __always_inline int begin(struct pt_regs *ctx, u64 probe)
 static __always_inline int settle_old(struct in_flight *flight, u64 result, struct image *image, u32 slot)
 {
 	u64 key = BLOCK_KEY(flight->pointer, image->number);
+	struct record_place place = {};
 	struct outstanding *old;
 	int resized = PROBE_ACTION(flight->probe) == ACTION_RESIZE;
 	int failed = resized ? result < flight->size
@@ -162,14 +163,14 @@ static __always_inline int settle_old(struct in_flight *flight, u64 result, stru
 			     : !result && flight->size;
 
 	if (flight->old_born) {
-		old = outstanding.lookup(&key);
+		old = record_find(key, &place);
 		if (old && old->born_ns == flight->old_born) {
 			if (failed) {
 				old->flags &= ~OUTSTANDING_IN_REALLOC;
 			} else {
 				trace(EVENT_FREED, slot, image->number, flight->pointer, old->size, old->site);
 				death(old);
-				outstanding.delete(&key);
+				record_remove(key, &place);
 			}
 		}
 	}
@@ -244,17 +245,18 @@ static __always_inline int freed(struct pt_regs *ctx, u64 probe)
 	u32 slot = PROBE_SLOT(probe);
 	u64 address = argument(ctx, PROBE_POINTER(probe)), key;
 	struct image *image = images.lookup(&slot);
+	struct record_place place = {};
 	struct outstanding *record;
 
 	if (!address || !image)
 		return 0;
 	key = BLOCK_KEY(address, image->number);
-	record = outstanding.lookup(&key);
+	record = record_find(key, &place);
 	if (!record)
 		return 0;
 	trace(EVENT_FREED, slot, image->number, address, record->size, record->site);
 	death(record);
-	outstanding.delete(&key);
+	record_remove(key, &place);
 	return 0;
 }
 

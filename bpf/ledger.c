@@ -91,21 +91,21 @@ static __always_inline void birth(u64 key, struct outstanding *record)
 	u32 index = record->site;
 	u64 weight = record->weight, bytes = record->size * weight;
 	struct site *site = sites.lookup(&index);
+	struct record_place place = {};
 	struct outstanding *old;
 
 	if (!site)
 		return;
-	if (outstanding.insert(&key, record)) {
-		old = outstanding.lookup(&key);
-		if (!old) {
-			lose(LOSS_OUTSTANDING_FULL, bytes);
-			return;
-		}
+	old = record_find(key, &place);
+	if (old) {
 		/* The allocator gave an address out that is still on record: its free went unseen. */
 		if (!(old->flags & OUTSTANDING_IN_REALLOC))
 			lose(LOSS_MISSED_FREE, old->size);
 		death(old);
-		outstanding.update(&key, record);
+		*old = *record;
+	} else if (record_add(key, record, &place)) {
+		lose(LOSS_OUTSTANDING_FULL, bytes);
+		return;
 	}
 	__sync_fetch_and_add(&site->allocated_bytes, bytes);
 	__sync_fetch_and_add(&site->allocated_count, weight);

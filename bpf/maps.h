@@ -8,6 +8,9 @@ struct loss_count {
 };
 RECORD_SIZE(struct loss_count, 16);
 
+/* 512 bytes hold several frames of most programs; reading them costs little more than reading one word. */
+#define WINDOW_WORDS 64
+
 /* What an allocator's entry leaves for its return, one per thread that ever allocated. */
 struct in_flight {
 	u64 sp;       /* at entry; 0 when nothing is in flight */
@@ -17,6 +20,9 @@ struct in_flight {
 	u64 probe;    /* the entry's probe description */
 	u32 image;
 	u32 weight;
+	/* A piece of the thread's stack, so that most frames cost no read of their own. */
+	u64 window_at;
+	u64 window[WINDOW_WORDS];
 	/* The stack while it is walked: too large for the program's own 512 bytes, and a processor is not ours alone. */
 	u64 addresses[MAX_DEPTH];
 };
@@ -29,7 +35,11 @@ BPF_F_TABLE("array", u32, struct loss_count, losses, LOSSES, MMAPABLE);
 /* [0]: where to look for the next free site */
 BPF_F_TABLE("array", u32, u64, cursor, 1, MMAPABLE);
 
-BPF_F_TABLE("hash", u64, struct outstanding, outstanding, MAX_OUTSTANDING, OUTSTANDING_FLAGS);
+#ifdef ATOMICS
+BPF_F_TABLE("array", u32, struct block_bucket, blocks, BLOCK_BUCKETS, MMAPABLE);
+#endif
+/* Not preallocated: it is large only where the kernel has no atomics (before 5.12), and then it holds all blocks. */
+BPF_F_TABLE("hash", u64, struct outstanding, overflow, MAX_OVERFLOW, 1);
 BPF_TABLE("hash", u64, u32, site_of_stack, MAX_SITES);
 /* Which sites are taken. A hash, because insertion-if-absent is the one atomic claim that 5.10 has too. */
 BPF_TABLE("hash", u32, u32, claimed, MAX_SITES);

@@ -23,16 +23,26 @@ enum stack_end {
 /* One live block. Key: its address, with the process image in the upper 16 bits. */
 struct outstanding {
 	u64 born_ns;
-	u64 size;   /* bytes, as asked for */
+	u64 size : 48; /* bytes, as asked for; user addresses have no more bits */
+	u64 family : 8;
+	u64 flags : 8;
 	u32 site;   /* index into sites and stacks */
 	u32 weight; /* how many blocks this one stands for when sampling, else 1 */
-	u32 flags;
-	u32 family;
 };
-RECORD_SIZE(struct outstanding, 32);
+RECORD_SIZE(struct outstanding, 24);
 
 /* A realloc of this block is under way: another thread that gets the address first is no missed free. */
 #define OUTSTANDING_IN_REALLOC 1
+
+/* Blocks by a hash of their key: a cache line of keys, then the records. What has no room is in the overflow map. */
+#define BLOCKS_PER_BUCKET 7
+struct block_bucket {
+	u64 keys[BLOCKS_PER_BUCKET]; /* 0 free, 1 being written */
+	u64 overflowed;              /* how many blocks of this bucket are in the overflow map */
+	struct outstanding records[BLOCKS_PER_BUCKET];
+	u64 spare[3];
+};
+RECORD_SIZE(struct block_bucket, 256);
 
 /* Counters of one call site; they only grow, so live = allocated - freed at any moment. */
 struct site {

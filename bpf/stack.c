@@ -66,12 +66,14 @@ static __always_inline u32 end_of(int step, u64 rule)
 }
 
 /* Walks from walk->regs outwards and writes the addresses down. */
-static __always_inline void walk_stack(struct walk *walk, u64 image_key, u64 addresses[MAX_DEPTH])
+static __always_inline void walk_stack(struct walk *walk, u64 image_key, struct in_flight *flight)
 {
 	u64 interrupted = 0;
 	u32 depth;
 
 	walk->ended = ENDED_DEPTH;
+	/* What the stack held at the allocation before is no longer true. */
+	flight->window_at = 0;
 #pragma nounroll
 	for (depth = 0; depth < MAX_DEPTH; depth++) {
 		u64 address = walk->regs.pc | interrupted;
@@ -80,7 +82,7 @@ static __always_inline void walk_stack(struct walk *walk, u64 image_key, u64 add
 
 		walk->id = (walk->id ^ address) * SPREAD;
 		walk->id ^= walk->id >> 29;
-		addresses[depth] = address;
+		flight->addresses[depth] = address;
 #ifdef FRAME_POINTERS
 		rule = RULE_FRAME_POINTER;
 #else
@@ -92,7 +94,7 @@ static __always_inline void walk_stack(struct walk *walk, u64 image_key, u64 add
 			depth++;
 			break;
 		}
-		step = unwind_step(rule, &walk->regs);
+		step = unwind_step(rule, &walk->regs, flight);
 		if (step != STEP_OK) {
 			walk->ended = end_of(step, rule);
 			depth++;
@@ -191,7 +193,7 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 	struct miss_event *miss = NULL;
 	u32 *known, index;
 
-	walk_stack(&walked, IMAGE_KEY(image->number), flight->addresses);
+	walk_stack(&walked, IMAGE_KEY(image->number), flight);
 	if (walked.ended == ENDED_PENDING) {
 		/* Two such stacks may differ beyond the address without a rule: each gets a site and a copy of its own. */
 		miss = ring.ringbuf_reserve(sizeof(struct miss_event));

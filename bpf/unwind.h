@@ -1,7 +1,8 @@
 /* One unwind step: an encoded rule and a frame's registers give the caller's registers.
  *
- * Plain C for BPF and for gcc. The includer defines u32, u64 and s64, and READ_USER(destination, size, address),
- * which copies from the traced program's memory and returns 0 on success (in BPF: bpf_probe_read_user).
+ * Plain C for BPF and for gcc. The includer defines u32, u64 and s64, and READ_STACK(memory, destination, words,
+ * address), which copies 1 or 2 words of 8 bytes from the traced program's stack and returns 0 on success; memory is
+ * whatever it was given.
  *
  * A rule is the u64 of UnwindRule.encode() in symbolizer/cfa_program.py:
  * bits 0-3 rule_kind, 4-7 bp_kind, 8-31 offset of the saved rbp (signed), 32-63 offset of the CFA (signed).
@@ -49,12 +50,12 @@ struct unwind_regs {
 };
 
 /* Continue where a signal interrupted the program: `regs->sp` points at the kernel's ucontext. */
-static __attribute__((always_inline)) inline int unwind_signal(struct unwind_regs *regs)
+static __attribute__((always_inline)) inline int unwind_signal(struct unwind_regs *regs, void *memory)
 {
     u64 bp, sp_pc[2];
 
-    if (READ_USER(sp_pc, sizeof(sp_pc), regs->sp + UCONTEXT_RSP_RIP) ||
-        READ_USER(&bp, sizeof(bp), regs->sp + UCONTEXT_RBP))
+    if (READ_STACK(memory, sp_pc, 2, regs->sp + UCONTEXT_RSP_RIP) ||
+        READ_STACK(memory, &bp, 1, regs->sp + UCONTEXT_RBP))
         return STEP_UNREADABLE;
     if (!sp_pc[1]) /* a call through a null pointer: where it came from is not known here */
         return STEP_END;
@@ -70,7 +71,7 @@ static __attribute__((always_inline)) inline int unwind_signal(struct unwind_reg
  * The new pc is a return address, to be looked up as pc - 1, except after RULE_SIGNAL: there it is the interrupted
  * instruction itself.
  */
-static __attribute__((always_inline)) inline int unwind_step(u64 rule, struct unwind_regs *regs)
+static __attribute__((always_inline)) inline int unwind_step(u64 rule, struct unwind_regs *regs, void *memory)
 {
     u32 kind = rule & RULE_KIND_MASK;
     u32 bp_rule = (u32)rule & ~(u32)RULE_KIND_MASK;
@@ -88,10 +89,10 @@ static __attribute__((always_inline)) inline int unwind_step(u64 rule, struct un
         cfa = regs->bp + FRAME_HEAD;
         bp_rule = BP_BELOW_RETURN_ADDRESS;
     } else if (kind == RULE_CFA_DEREF_BP) {
-        if (READ_USER(&cfa, sizeof(cfa), regs->bp + cfa_offset))
+        if (READ_STACK(memory, &cfa, 1, regs->bp + cfa_offset))
             return STEP_UNREADABLE;
     } else if (kind == RULE_SIGNAL) {
-        return unwind_signal(regs);
+        return unwind_signal(regs, memory);
     } else {
         return kind == RULE_END ? STEP_END : STEP_UNSUPPORTED;
     }
@@ -100,18 +101,18 @@ static __attribute__((always_inline)) inline int unwind_step(u64 rule, struct un
         return STEP_STUCK;
 
     if (bp_rule == BP_BELOW_RETURN_ADDRESS) {
-        if (READ_USER(head, sizeof(head), cfa - FRAME_HEAD))
+        if (READ_STACK(memory, head, 2, cfa - FRAME_HEAD))
             return STEP_UNREADABLE;
     } else {
         head[0] = regs->bp;
-        if (READ_USER(&head[1], sizeof(head[1]), cfa - sizeof(head[1])))
+        if (READ_STACK(memory, &head[1], 1, cfa - sizeof(head[1])))
             return STEP_UNREADABLE;
         if (bp_rule) {
             u64 base = bp_rule >> BP_KIND_SHIFT & RULE_KIND_MASK;
             s64 bp_offset = (s64)(rule << 32) >> 40; /* bits 8-31 with their sign */
 
             base = base == BP_AT_CFA ? cfa : regs->bp;
-            if (READ_USER(&head[0], sizeof(head[0]), base + bp_offset))
+            if (READ_STACK(memory, &head[0], 1, base + bp_offset))
                 return STEP_UNREADABLE;
         }
     }

@@ -19,9 +19,20 @@ MAX_SLOTS = 64
 RULES_PER_BUCKET = 4
 COPY_PIECE = 1024
 
-OUTSTANDING = np.dtype(
-    [("born_ns", "u8"), ("size", "u8"), ("site", "u4"), ("weight", "u4"), ("flags", "u4"), ("family", "u4")]
+#: packed: size in the lower 48 bits, then family and flags of 8 each.
+OUTSTANDING = np.dtype([("born_ns", "u8"), ("packed", "u8"), ("site", "u4"), ("weight", "u4")])
+SIZE_MASK = (1 << 48) - 1
+BLOCKS_PER_BUCKET = 7
+BLOCK_BUCKET = np.dtype(
+    [
+        ("keys", "u8", (BLOCKS_PER_BUCKET,)),
+        ("overflowed", "u8"),
+        ("records", OUTSTANDING, (BLOCKS_PER_BUCKET,)),
+        ("spare", "u8", (3,)),
+    ]
 )
+#: A key below this is no key: 0 is free, 1 being written.
+FIRST_KEY = 2
 SITE = np.dtype(
     [
         ("allocated_bytes", "u8"),

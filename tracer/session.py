@@ -129,7 +129,7 @@ class Session:
             self._command = HeldCommand(settings.command)
             processes.append(find_process(self._command.pid))
         self.way = way = kernel.choose_attach_way(settings.attach)
-        compilation = Compilation(settings, way)
+        compilation = Compilation(settings, way, atomics=kernel.has_atomics())
         try:
             self.tracees = [Tracee(process, slot, settings, self.objects) for slot, process in enumerate(processes)]
             for tracee in self.tracees:

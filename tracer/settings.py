@@ -34,7 +34,8 @@ RING_PAGES = 8192
 RULE_BUCKET_BITS = 14
 #: At least this many probes fit where cookies do not exist.
 MAX_PROBES = 4096
-BPF_F_NO_PREALLOC = 1
+#: Of --max-outstanding: slots in the table, and what may overflow from full buckets. Both are full at about 1.05 of it.
+TABLE_SHARE, OVERFLOW_SHARE = 0.75, 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,18 @@ class Settings:
         """Whether figures are estimates."""
         return self.sample_rate > 1 or self.sample_bytes > 0
 
-    def definitions(self, way: AttachWay) -> dict[str, int | None]:
-        """Return the C side's constants for attaching by way."""
+    @property
+    def block_buckets(self) -> int:
+        """Buckets of the table of blocks."""
+        return max(8, int(self.max_outstanding * TABLE_SHARE) // records.BLOCKS_PER_BUCKET)
+
+    def definitions(self, way: AttachWay, *, atomics: bool = True) -> dict[str, int | None]:
+        """Return the C side's constants for attaching by way, on a kernel with compare-and-swap or without."""
         namespace = os.stat("/proc/self/ns/pid")
         flags: dict[str, int | None] = {
             "MAX_DEPTH": self.depth,
             # Site 0 is no site, and one more keeps the remainder in claim_site() off zero.
             "MAX_SITES": self.max_stacks + 2,
-            "MAX_OUTSTANDING": self.max_outstanding,
-            "OUTSTANDING_FLAGS": BPF_F_NO_PREALLOC,
             "MAX_THREADS": MAX_THREADS,
             "MAX_SLOTS": records.MAX_SLOTS,
             "MAX_PROBES": MAX_PROBES,
@@ -102,6 +106,12 @@ class Settings:
             "PID_NAMESPACE_DEVICE": namespace.st_dev,
             "PID_NAMESPACE_INODE": namespace.st_ino,
         }
+        if atomics:
+            flags["ATOMICS"] = None
+            flags["BLOCK_BUCKETS"] = self.block_buckets
+            flags["MAX_OVERFLOW"] = max(64, int(self.max_outstanding * OVERFLOW_SHARE))
+        else:
+            flags["MAX_OVERFLOW"] = self.max_outstanding
         if way is AttachWay.SESSION:
             flags["SESSION"] = None
         if way is AttachWay.PERF:

@@ -94,17 +94,24 @@ def link_uprobes(program: int, attach_type: int, path: str, places: Sequence[Upr
     return _bpf(BPF_LINK_CREATE, attributes)
 
 
-def load_empty_program(attach_type: int) -> int:
-    """Load a program that returns 0 and return its fd. Raises OSError: EPERM without the capability."""
-    # mov r0, 0; exit
-    instructions = ct.create_string_buffer(bytes.fromhex("b700000000000000" "9500000000000000"), 16)
+#: Instructions of 8 bytes each: mov r0, 0; exit.
+RETURN_0 = bytes.fromhex("b700000000000000" "9500000000000000")
+#: r1 = 0; *(u64 *)(r10 - 8) = r1; r0 = 0; lock cmpxchg *(u64 *)(r10 - 8), r1; r0 = 0; exit. Linux 5.12 and newer.
+COMPARE_AND_SWAP = bytes.fromhex(
+    "b701000000000000" "7b1af8ff00000000" "b700000000000000" "db1af8fff1000000" "b700000000000000" "9500000000000000"
+)
+
+
+def load_program(instructions: bytes, attach_type: int = 0) -> int:
+    """Load a program for uprobes and return its fd. Raises OSError: EPERM without the capability, EINVAL, ..."""
+    code = ct.create_string_buffer(instructions, len(instructions))
     license_name = ct.create_string_buffer(b"GPL")
     return _bpf(
         BPF_PROG_LOAD,
         _ProgLoad(
             prog_type=BPF_PROG_TYPE_KPROBE,
-            insn_cnt=2,
-            insns=ct.addressof(instructions),
+            insn_cnt=len(instructions) // 8,
+            insns=ct.addressof(code),
             license=ct.addressof(license_name),
             prog_name=b"leaktrace_try",
             expected_attach_type=attach_type,

@@ -62,12 +62,21 @@ def choose_attach_way(forced: AttachWay | None = None) -> AttachWay:
                       "Use a kernel built with CONFIG_UPROBE_EVENTS and CONFIG_BPF_EVENTS.")
 
 
+def has_atomics() -> bool:
+    """Return whether BPF programs can compare and swap here."""
+    try:
+        os.close(bpf_syscall.load_program(bpf_syscall.COMPARE_AND_SWAP))
+    except OSError:
+        return False
+    return True
+
+
 def _try(way: AttachWay) -> OSError | None:
     """Return None if way works, else the kernel's answer."""
     kind = _ATTACH_TYPES.get(way, 0)
     opened: list[int] = []
     try:
-        opened.append(bpf_syscall.load_empty_program(kind))
+        opened.append(bpf_syscall.load_program(bpf_syscall.RETURN_0, kind))
         path, offset = "/proc/self/exe", _entry_offset()
         if way is AttachWay.PERF:
             opened.append(perf_event.attach_uprobe(opened[0], path, offset, os.getpid(), returns=False))

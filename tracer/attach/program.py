@@ -29,12 +29,12 @@ CFLAGS = ("-w",)
 class Program:
     """A compiled program. Its maps live as long as this object; nothing is attached yet."""
 
-    def __init__(self, settings: Settings, way: AttachWay) -> None:
+    def __init__(self, settings: Settings, way: AttachWay, *, atomics: bool) -> None:
         """Compile and map. Raises CannotTrace where the compiler or the kernel refuses."""
         self.way = way
         self.settings = settings
         os.environ["BCC_KERNEL_SOURCE"] = str(bpf.KERNEL_SOURCE)
-        text = bpf.source(settings.definitions(way))
+        text = bpf.source(settings.definitions(way, atomics=atomics))
         try:
             self._bpf: Any = bcc.BPF(text=text.encode(), cflags=list(CFLAGS))
         except Exception as problem:  # BCC raises nothing more specific
@@ -49,7 +49,8 @@ class Program:
         self.images = self._array("images", records.MAX_SLOTS, records.IMAGE)
         self.losses = self._array("losses", len(LOSSES), records.LOSS_COUNT)
         self.cursor = self._array("cursor", 1, np.dtype([("next", "u8")]))
-        self.outstanding_fd = self._fd("outstanding")
+        self.blocks = self._array("blocks", settings.block_buckets, records.BLOCK_BUCKET) if atomics else None
+        self.overflow_fd = self._fd("overflow")
         self.ring = Ring(self._fd("ring"), RING_PAGES * 4096)
         self._claimed_fd = self._fd("claimed")
         self._site_of_stack_fd = self._fd("site_of_stack")
@@ -130,15 +131,15 @@ class Program:
 class Compilation:
     """A Program in the making, on a thread of its own: the compiler works while the target is looked at."""
 
-    def __init__(self, settings: Settings, way: AttachWay) -> None:
+    def __init__(self, settings: Settings, way: AttachWay, *, atomics: bool) -> None:
         self._program: Program | None = None
         self._problem: LeaktraceError | None = None
-        self._thread = threading.Thread(target=self._run, args=(settings, way), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(settings, way, atomics), daemon=True)
         self._thread.start()
 
-    def _run(self, settings: Settings, way: AttachWay) -> None:
+    def _run(self, settings: Settings, way: AttachWay, atomics: bool) -> None:
         try:
-            self._program = Program(settings, way)
+            self._program = Program(settings, way, atomics=atomics)
         except LeaktraceError as problem:
             self._problem = problem
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tracer import records
 from tracer.attach.program import Program
-from tracer.collect.drain import delete_keys, drain_hash
+from tracer.collect.outstanding import forget_blocks, read_blocks
 from tracer.collect.snapshot import Blocks, LossCount, Retired, Snapshot, identify, merge_sites, with_blocks
 from tracer.losses import LOSSES
 
@@ -59,9 +59,7 @@ class SiteReader:
         counters = program.sites[mine]
         live = (int((counters["allocated_bytes"] - counters["freed_bytes"]).sum()),
                 int((counters["allocated_count"] - counters["freed_count"]).sum()))
-        keys, _ = drain_hash(program.outstanding_fd, records.OUTSTANDING)
-        old = (keys >> np.uint64(records.ADDRESS_BITS)) == (image & records.IMAGE_MASK)
-        delete_keys(program.outstanding_fd, keys[old])
+        forget_blocks(program, image)
         for site in mine.tolist():
             program.forget_stack(int(program.stacks["id"][site]))
             program.release_site(site)
@@ -77,14 +75,14 @@ class SiteReader:
         return self._program.sites[used], self._program.stacks[used], used
 
     def _read_blocks(self, now: int, row_of_site: np.ndarray, expected: int) -> Blocks:
-        keys, values = drain_hash(self._program.outstanding_fd, records.OUTSTANDING, expected)
+        keys, values = read_blocks(self._program, expected)
         rows = row_of_site[values["site"]]
         # A block of a site that came after the sites were read, or of an image that has gone.
         known = rows >= 0
         keys, values, rows = keys[known], values[known], rows[known]
         return Blocks(
             keys & np.uint64(records.ADDRESS_MASK),
-            values["size"],
+            values["packed"] & np.uint64(records.SIZE_MASK),
             np.maximum(now - values["born_ns"].astype(np.int64), 0),
             values["weight"].astype(np.uint64),
             rows,

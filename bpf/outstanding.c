@@ -1,0 +1,83 @@
+/*
+ * The table of live blocks. A kernel hash map costs a lock and an allocation per block; most blocks are instead in an
+ * array of buckets that Python reads as memory, claimed with compare-and-swap. A full bucket's blocks go to the hash map.
+ */
+
+/* Where a record was found, to remove it. */
+struct record_place {
+	struct block_bucket *bucket;
+	u64 *key; /* NULL: in the overflow map */
+};
+
+static __always_inline struct block_bucket *bucket_of(u64 key)
+{
+#ifdef ATOMICS
+	u64 spread = key * SPREAD >> 32;
+	u32 index = spread * BLOCK_BUCKETS >> 32;
+
+	return blocks.lookup(&index);
+#else
+	return NULL;
+#endif
+}
+
+static __always_inline struct outstanding *record_find(u64 key, struct record_place *place)
+{
+#ifdef ATOMICS
+	struct block_bucket *bucket = bucket_of(key);
+
+	if (!bucket)
+		return NULL;
+	place->bucket = bucket;
+	/* Unrolled, as a position known only at run time would need a check each time. */
+#define FIND_AT(i)                                                                                                     \
+	if (bucket->keys[i] == key) {                                                                                  \
+		place->key = &bucket->keys[i];                                                                         \
+		return &bucket->records[i];                                                                            \
+	}
+	FIND_AT(0) FIND_AT(1) FIND_AT(2) FIND_AT(3) FIND_AT(4) FIND_AT(5) FIND_AT(6)
+#undef FIND_AT
+	if (!bucket->overflowed)
+		return NULL;
+#endif
+	place->key = NULL;
+	return overflow.lookup(&key);
+}
+
+static __always_inline void record_remove(u64 key, struct record_place *place)
+{
+	if (place->key) {
+		*place->key = 0;
+		return;
+	}
+	overflow.delete(&key);
+	if (place->bucket)
+		__sync_fetch_and_add(&place->bucket->overflowed, -1);
+}
+
+/* Adds a record whose key is not in the table; returns 0, or not if there is no room. */
+static __always_inline int record_add(u64 key, struct outstanding *record, struct record_place *place)
+{
+#ifdef ATOMICS
+	struct block_bucket *bucket = place->bucket;
+
+	if (!bucket)
+		return 1;
+	/* The key last: whoever finds it finds the whole record (x86-64 keeps stores in order, the barrier the compiler). */
+#define ADD_AT(i)                                                                                                      \
+	if (!bucket->keys[i] && !__sync_val_compare_and_swap(&bucket->keys[i], 0, 1)) {                                \
+		bucket->records[i] = *record;                                                                          \
+		asm volatile("" ::: "memory");                                                                         \
+		bucket->keys[i] = key;                                                                                 \
+		return 0;                                                                                              \
+	}
+	ADD_AT(0) ADD_AT(1) ADD_AT(2) ADD_AT(3) ADD_AT(4) ADD_AT(5) ADD_AT(6)
+#undef ADD_AT
+	if (overflow.insert(&key, record))
+		return 1;
+	__sync_fetch_and_add(&bucket->overflowed, 1);
+	return 0;
+#else
+	return overflow.insert(&key, record);
+#endif
+}
