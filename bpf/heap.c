@@ -77,18 +77,29 @@ static __always_inline u32 weigh(u64 size)
 	return sample(size);
 }
 
-/* Is the older call still under way, or did a longjmp or an exception end it without a return? */
+/* Did the kernel put this return address there, to come by when the function returns? */
+static __always_inline int is_trampoline(struct image *image, u64 address)
+{
+	if (image->trampoline)
+		return address == image->trampoline;
+	/* Until Python has read where it is: the kernel maps it as high as possible (xol_add_vma() in uprobes.c). */
+	return address >= 0x7fffffff0000ULL;
+}
+
+/*
+ * Is the older call still under way, so that this one works for it, or did a longjmp or an exception end it without a
+ * return? A call of the same stack pointer is a tail call of the older one, or one in its place after a longjmp.
+ */
 static __always_inline int is_nested(struct in_flight *outer, struct image *image, u64 sp)
 {
 	u64 returns_to = 0;
 
-	if (!outer->sp || outer->image != image->number || sp >= outer->sp)
+	if (!outer->sp || outer->image != image->number || sp > outer->sp)
 		return 0;
-	if (!image->trampoline)
-		return 1;
-	/* While it is under way, the kernel's trampoline stands where its return address was. */
 	READ_USER(&returns_to, sizeof(returns_to), outer->sp);
-	return returns_to == image->trampoline;
+	if (PROBE_FLAGS(outer->probe) & PROBE_THROWS)
+		return sp < outer->sp && returns_to == outer->caller;
+	return is_trampoline(image, returns_to);
 }
 
 /* The first allocation of a thread. */
@@ -141,6 +152,8 @@ static __always_inline int begin(struct pt_regs *ctx, u64 probe)
 	} else if (PROBE_RESULT(probe) != NO_ARGUMENT) {
 		pointer = argument(ctx, PROBE_RESULT(probe));
 	}
+	if (PROBE_FLAGS(probe) & PROBE_THROWS)
+		READ_USER(&flight->caller, sizeof(flight->caller), ctx->sp);
 	flight->size = size;
 	flight->pointer = pointer;
 	flight->old_born = old_born;

@@ -18,6 +18,7 @@ struct in_flight {
 	u64 pointer;  /* realloc: the old block; posix_memalign: where the result goes */
 	u64 old_born; /* realloc: when the old block was born, 0 if it was not tracked */
 	u64 probe;    /* the entry's probe description */
+	u64 caller;   /* the return address, where no return probe has replaced it */
 	u32 image;
 	u32 weight;
 	/* A piece of the thread's stack, so that most frames cost no read of their own. */

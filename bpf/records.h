@@ -120,11 +120,14 @@ RECORD_SIZE(struct trace_event, 48);
 struct miss_event {
 	struct event head;
 	u32 site;
-	u32 copied; /* bytes of data that were read */
+	u32 copied;  /* bytes of data */
+	u32 missing; /* one bit for each piece of them that could not be read */
+	u32 unread;  /* how many these are */
 	u64 pc; /* with INTERRUPTED where a signal stopped it */
 	u64 sp; /* data begins at the piece that holds it */
 	u64 bp;
 	u64 address; /* the new block */
 	u8 data[STACK_COPY];
 };
-RECORD_SIZE(struct miss_event, 64 + STACK_COPY);
+RECORD_SIZE(struct miss_event, 72 + STACK_COPY);
+_Static_assert(STACK_COPY / COPY_PIECE <= 32, "a bit for each piece");

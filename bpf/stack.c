@@ -9,6 +9,13 @@
 /* New sites come one by one from the cursor on; more tries than this would find the table full. */
 #define CLAIM_TRIES 16
 
+/* Pieces that could not be read before the copy gives up; each attempt is a page fault that is not served. */
+#define MAX_UNREAD 20
+
+/* The wait for room in the ring; it ends by the number of looks at the clock too, at some 100 ns each. */
+#define FULL_RING_WAIT_NS 100000
+#define FULL_RING_LOOKS 1024
+
 static __always_inline void lose(u32 kind, u64 bytes)
 {
 	struct loss_count *loss = losses.lookup(&kind);
@@ -174,12 +181,38 @@ static __always_inline int send_copy(struct walk *state, struct miss_event *miss
 	miss->sp = state->regs.sp;
 	miss->bp = state->regs.bp;
 	miss->address = address;
+	/* Both in the record and not in variables, whose every value the verifier would follow. */
+	miss->missing = 0;
+	miss->unread = 0;
+	/* A page that was never touched, in the middle of a large array, is no end of the stack. */
 #pragma nounroll
-	for (i = 0; i < STACK_COPY / COPY_PIECE; i++)
-		if (READ_USER(miss->data + i * COPY_PIECE, COPY_PIECE, from + i * COPY_PIECE))
+	for (i = 0; i < STACK_COPY / COPY_PIECE; i++) {
+		if (!READ_USER(miss->data + i * COPY_PIECE, COPY_PIECE, from + i * COPY_PIECE))
+			continue;
+		miss->missing |= 1U << i;
+		if (++miss->unread == MAX_UNREAD)
 			break;
+	}
 	miss->copied = i * COPY_PIECE;
 	return 0;
+}
+
+/*
+ * The ring is full: while a program starts, each new path misses until Python has answered. Better that the program waits
+ * here for some 100 microseconds, in which Python answers several, than that it goes on to miss.
+ */
+static __always_inline void wait_a_little(struct in_flight *flight)
+{
+	u64 until = bpf_ktime_get_ns() + FULL_RING_WAIT_NS;
+	u32 i;
+
+#pragma nounroll
+	for (i = 0; i < FULL_RING_LOOKS; i++) {
+		if (bpf_ktime_get_ns() > until)
+			break;
+		/* The slowest thing at hand that does nothing. */
+		bpf_probe_read_kernel(flight->window, sizeof(flight->window), flight->addresses);
+	}
 }
 
 /* Returns the site of the allocation that returns to caller, 0 if there is no room for another one. */
@@ -197,6 +230,10 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 	if (walked.ended == ENDED_PENDING) {
 		/* Two such stacks may differ beyond the address without a rule: each gets a site and a copy of its own. */
 		miss = ring.ringbuf_reserve(sizeof(struct miss_event));
+		if (!miss) {
+			wait_a_little(flight);
+			miss = ring.ringbuf_reserve(sizeof(struct miss_event));
+		}
 		if (!miss) {
 			walked.ended = ENDED_NO_COPY;
 			walked.id ^= 1;

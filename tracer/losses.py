@@ -30,7 +30,7 @@ LOSSES = (
          "blocks ({bytes} bytes) were given out again though their free was not seen; they are counted as freed then",
          "name the function that frees them with --free-fn"),
     Loss("stack_no_copy", "LOSS_STACK_NO_COPY",
-         "stacks end early: the ring buffer was full while unwinding rules were still being learnt",
+         "stacks end early: no copy of the stack, or too short a one, while unwinding rules were still being learnt",
          "trace for longer; later allocations of the same path have complete stacks", hides_bytes=False),
     Loss("stack_unreadable", "LOSS_STACK_UNREADABLE",
          "stacks end early: the memory of a frame could not be read",
@@ -48,3 +48,8 @@ LOSSES = (
          "allocations ({bytes} bytes) are missing from the report: the pointer their function stored could not be read",
          "look for a program that passes posix_memalign an address it may not write"),
 )
+
+
+def loss_index(name: str) -> int:
+    """Return the place of a loss in the losses map."""
+    return next(index for index, loss in enumerate(LOSSES) if loss.name == name)

@@ -53,8 +53,8 @@ LOSS_COUNT = np.dtype([("count", "u8"), ("bytes", "u8")])
 EVENT_STRUCT = struct.Struct("<IIIIQ")
 #: What follows it in a struct trace_event: address, size, site.
 TRACE_STRUCT = struct.Struct("<QQQ")
-#: In a struct miss_event: site, copied, pc, sp, bp, address; then the copied stack.
-MISS_STRUCT = struct.Struct("<IIQQQQ")
+#: In a struct miss_event: site, copied, missing, unread, pc, sp, bp, address; then the copied stack.
+MISS_STRUCT = struct.Struct("<IIIIQQQQ")
 
 
 def stack_dtype(depth: int) -> np.dtype[np.void]:

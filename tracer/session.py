@@ -8,6 +8,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,19 +20,32 @@ from tracer.attach.program import Compilation, Program
 from tracer.attach.spawn import HeldCommand
 from tracer.attach.target import find_process
 from tracer.attach.tracee import Attached, Tracee
+from tracer.collect.ring import RecordQueue
 from tracer.collect.sites import SiteReader
 from tracer.collect.snapshot import Snapshot
-from tracer.collect.unwind_rules import Miss, RuleTable, answer
+from tracer.collect.unwind_rules import Miss, RuleTable, StackTable
 from tracer.errors import CannotTrace
 from tracer.fill import fill_report
-from tracer.records import EventKind
+from tracer.losses import loss_index
+from tracer.records import EventKind, StackEnd
 from tracer.report.model import Report
 from tracer.settings import Settings
 
 #: Say that something is under way when it takes longer than this, in seconds.
 PATIENCE = 0.5
-#: Events handled before the clock is looked at again.
-EVENTS_AT_ONCE = 4096
+#: Seconds.
+BREATH = 0.0005
+#: Nice value: leaktrace works little, but what it does is waited for.
+PRIORITY = -10
+#: Compared as a number: there may be tens of thousands of them in a second.
+MISS = int(EventKind.MISS)
+#: Stacks that Python could not finish either count as the kernel side counts its own.
+LOSS_OF_END = {
+    StackEnd.DEPTH: "stack_depth",
+    StackEnd.NO_COPY: "stack_no_copy",
+    StackEnd.UNREADABLE: "stack_unreadable",
+    StackEnd.UNSUPPORTED: "stack_unsupported",
+}
 SECOND = 1_000_000_000
 
 
@@ -89,6 +103,8 @@ class Session:
         self._command: HeldCommand | None = None
         self._links: Links | None = None
         self._program: Program | None = None
+        self._queue: RecordQueue | None = None
+        self._changed: set[int] = set()
         self._earlier: tuple[int, Snapshot] | None = None
 
     def __enter__(self) -> Session:
@@ -129,7 +145,7 @@ class Session:
             self._command = HeldCommand(settings.command)
             processes.append(find_process(self._command.pid))
         self.way = way = kernel.choose_attach_way(settings.attach)
-        compilation = Compilation(settings, way, atomics=kernel.has_atomics())
+        compilation = Compilation(settings, way, atomics=not settings.hash_map and kernel.has_atomics())
         try:
             self.tracees = [Tracee(process, slot, settings, self.objects) for slot, process in enumerate(processes)]
             for tracee in self.tracees:
@@ -141,15 +157,18 @@ class Session:
         self._links = Links(program, bare=settings.bare_traps)
         self._table = RuleTable(program.rules)
         self._reader = SiteReader(program)
+        self._stacks = StackTable(program.stacks)
+        self._queue = RecordQueue(program.ring, self._is_urgent, self._handle_record)
         program.images["number"] = range(records.MAX_SLOTS)
         program.watch_exec()
+        _hurry()
         self._clock = _Clock(int(settings.interval * SECOND))
         if self._command:
             tracee = self.tracees[-1]
-            self._command.release(lambda: self._look_again(tracee))
-            self._drain_ring()
-        for tracee in self.tracees:
-            self._look_again(tracee)
+            self._command.release(lambda: self._look_again(tracee), self._drain_ring)
+        else:
+            for tracee in self.tracees:
+                self._look_again(tracee)
         self._require_allocators()
 
     def _wait_for(self, compilation: Compilation) -> Program:
@@ -235,40 +254,55 @@ class Session:
         return self._program.kernel_bytes() if self._program else 0
 
     def _drain_ring(self) -> None:
-        if self._program is None:
+        if self._queue is None:
             return
-        changed: set[int] = set()
-        for record in self._program.ring.records(EVENTS_AT_ONCE):
-            head = records.EVENT_STRUCT.unpack_from(record, 0)
-            self._handle(EventKind(head[0]), head, record, changed)
-        for slot in changed:
+        if not self._queue.drain():
+            # A record is being written, perhaps by a thread that has lost its processor: let it have this one.
+            time.sleep(BREATH)
+        for slot in self._changed:
             self._look_again(self.tracees[slot])
+        self._changed.clear()
 
-    def _handle(self, kind: EventKind, head: tuple[int, ...], record: memoryview, changed: set[int]) -> None:
+    def _is_urgent(self, record: memoryview) -> bool:
+        """Whether it is a miss at an address for which no rule is known yet."""
+        kind, slot, _, image, _ = records.EVENT_STRUCT.unpack_from(record, 0)
+        if kind != MISS:
+            return False
+        tracee = self.tracees[slot]
+        pc = records.MISS_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)[4]
+        return image == tracee.image and not tracee.unwinder(self._table).knows(pc)
+
+    def _handle_record(self, record: memoryview) -> None:
+        head = records.EVENT_STRUCT.unpack_from(record, 0)
+        if head[0] == MISS:
+            self._answer(self.tracees[head[1]], head[3], record)
+        else:
+            self._handle(EventKind(head[0]), head, record)
+
+    def _handle(self, kind: EventKind, head: tuple[int, ...], record: memoryview) -> None:
         _, slot, tid, image, at = head
         tracee = self.tracees[slot]
-        if kind is EventKind.MISS:
-            self._answer(tracee, record)
-        elif kind is EventKind.MAPPINGS:
-            changed.add(slot)
+        if kind is EventKind.MAPPINGS:
+            self._changed.add(slot)
         elif kind is EventKind.EXEC:
             self._follow_exec(tracee, image)
-            changed.add(slot)
+            self._changed.add(slot)
         else:
             address, size, _ = records.TRACE_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)
             elapsed = (at - self._clock.start) / SECOND
             self.listener.traced(
                 TraceLine(elapsed, tracee.process.pid, tid, kind is EventKind.ALLOCATED, address, size))
 
-    def _answer(self, tracee: Tracee, record: memoryview) -> None:
+    def _answer(self, tracee: Tracee, image: int, record: memoryview) -> None:
         start = records.EVENT_STRUCT.size
-        site, copied, pc, sp, bp, _ = records.MISS_STRUCT.unpack_from(record, start)
-        image = records.EVENT_STRUCT.unpack_from(record, 0)[3]
+        site, copied, missing, _, pc, sp, bp, _ = records.MISS_STRUCT.unpack_from(record, start)
         self._reader.note_provisional(site)
         if image != tracee.image or self._program is None:
             return
         memory = record[start + records.MISS_STRUCT.size :][:copied]
-        answer(Miss(image, site, pc, sp, bp, memory), tracee, self._table, self._program.stacks)
+        ended = tracee.unwinder(self._table).answer(Miss(image, site, pc, sp, bp, memory, missing), self._stacks)
+        if site and ended in LOSS_OF_END:
+            self._program.losses["count"][loss_index(LOSS_OF_END[ended])] += 1
 
     def _follow_exec(self, tracee: Tracee, image: int) -> None:
         if self._command is None or not self._command.held:
@@ -276,6 +310,12 @@ class Session:
             self.listener.notice(f"process {tracee.process.pid} ran another program (exec): {count} blocks of the old "
                                  f"one ({live} bytes) are gone and no longer counted")
         tracee.became(image)
+
+
+def _hurry() -> None:
+    """Be scheduled soon after an unwind miss, also on a busy machine: until it is answered, its path goes on missing."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
 
 
 class _Poller:

@@ -26,9 +26,9 @@ class UnwindWay(StrEnum):
 
 #: 2 MB of kernel memory per thousand; the program's own limit is far below.
 MAX_THREADS = 8192
-#: 16 KB hold the stack of all but deeply recursive programs; what is beyond is learnt by a second miss.
-STACK_COPY = 16384
-#: 32 MB: some 1,900 stack copies, what a hot path misses before its first answer.
+#: 32 KB hold the stack of all but deeply recursive programs; what is beyond is learnt by a second miss.
+STACK_COPY = 32768
+#: 32 MB: some 1,000 stack copies, what a hot path misses before its first answer.
 RING_PAGES = 8192
 #: 65,536 return addresses in 1 MB.
 RULE_BUCKET_BITS = 14
@@ -78,6 +78,7 @@ class Settings:
     unwind: UnwindWay = UnwindWay.CFI
     verbose: bool = False
     bare_traps: bool = False
+    hash_map: bool = False
 
     @property
     def sampling(self) -> bool:

@@ -67,8 +67,12 @@ class HeldCommand:
                               "Try it without leaktrace; the line above says more.")
         self._ptrace(PTRACE_SETOPTIONS, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 
-    def release(self, mapped: Callable[[], None]) -> None:
-        """Let the command run; mapped() is called now and, with it stopped, each time that it has mapped more code."""
+    def release(self, mapped: Callable[[], None], stopped: Callable[[], None]) -> None:
+        """Let the command run up to its entry point, and go.
+
+        mapped() is called now and, with the command stopped, each time that it has mapped more code; stopped() at each
+        stop, to look at what has been traced so far.
+        """
         mapped()
         entry = self._entry_point()
         original = self._ptrace(PTRACE_PEEKTEXT, entry, 0)
@@ -79,6 +83,7 @@ class HeldCommand:
             stop = self._wait()
             if stop is None:
                 return
+            stopped()
             pending = 0
             registers = list(self._registers())
             if stop == SYSCALL_STOP:

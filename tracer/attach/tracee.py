@@ -14,7 +14,7 @@ from tracer.attach.links import Links, Plan, plan_probes
 from tracer.attach.objects import Objects
 from tracer.attach.program import Program
 from tracer.attach.target import Process
-from tracer.collect.unwind_rules import FRAME_POINTER_RULE, RuleTable
+from tracer.collect.unwind_rules import FRAME_POINTER_RULE, RuleTable, Unwinder
 from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK, MAX_SLOTS
 from tracer.settings import Settings
 
@@ -50,6 +50,13 @@ class Tracee:
         self._settings = settings
         self._objects = objects
         self._loader_watched = False
+        self._unwinder: Unwinder | None = None
+
+    def unwinder(self, table: RuleTable) -> Unwinder:
+        """Return the unwinder of the present image."""
+        if self._unwinder is None:
+            self._unwinder = Unwinder(self.image, self, table)
+        return self._unwinder
 
     def read_mappings(self) -> bool:
         """Read the mappings again; return whether code was unmapped. A process that is gone keeps its last ones."""
@@ -62,6 +69,7 @@ class Tracee:
         lost = bool(_code(self.space) - _code(space))
         if lost:
             self.epoch += 1
+            self._unwinder = None
         self.space = space
         self.spaces[self.image, self.epoch] = space
         self._objects.hold(self.process, space)
@@ -142,6 +150,7 @@ class Tracee:
         self.epoch = 0
         self.space = AddressSpace.of(())
         self._loader_watched = False
+        self._unwinder = None
         # Files that were attached stay so: the probes are on the file, and the kernel puts them into the new image.
         self.exe = self.process.exe
 

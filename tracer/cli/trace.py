@@ -57,6 +57,7 @@ KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
 @click.option("-v", "--verbose", is_flag=True, help="Say where each probe sits and how long reports take.")
 @click.option("--ebpf", is_flag=True, help="Print the C program, and end.")
 @click.option("--bare-traps", is_flag=True, hidden=True, help="Attach programs that do nothing, to measure the traps.")
+@click.option("--hash-map", is_flag=True, hidden=True, help="Keep blocks as on kernels without atomics (before 5.12).")
 @click.option("--percpu", is_flag=True, hidden=True)
 @click.option("--wa-missing-free", is_flag=True, hidden=True)
 @click.version_option(package_name="leaktrace")

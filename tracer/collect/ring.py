@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 
 BUSY = 1 << 31
 DISCARDED = 1 << 30
 HEADER = struct.Struct("<II")
 POSITION = struct.Struct("<Q")
+#: Records handled in turn before new ones are looked at for urgent ones.
+TURN = 32
 
 
 class Ring:
@@ -24,10 +27,17 @@ class Ring:
         self._data = mmap.mmap(fd, mmap.PAGESIZE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=mmap.PAGESIZE)
         self._view = memoryview(self._data)
 
-    def records(self, limit: int = 1 << 30) -> Iterator[memoryview]:
-        """Yield at most limit complete records; each is valid until the next one is asked for."""
-        (position,) = POSITION.unpack_from(self._consumer, 0)
-        for _ in range(limit):
+    def consumed(self) -> int:
+        """Return up to where the ring has been released."""
+        position: int = POSITION.unpack_from(self._consumer, 0)[0]
+        return position
+
+    def records(self, position: int) -> Iterator[tuple[int, memoryview | None]]:
+        """Yield the complete records from position on: the position after each, and its bytes (None: discarded).
+
+        The bytes stay valid until they are released.
+        """
+        while True:
             (produced,) = POSITION.unpack_from(self._data, 0)
             if position >= produced:
                 return
@@ -36,7 +46,43 @@ class Ring:
             if length & BUSY:
                 return
             size = length & ~(BUSY | DISCARDED)
-            if not length & DISCARDED:
-                yield self._view[start + 8 : start + 8 + size]
             position += (size + 8 + 7) & ~7
-            POSITION.pack_into(self._consumer, 0, position)
+            yield position, None if length & DISCARDED else self._view[start + 8 : start + 8 + size]
+
+    def release(self, position: int) -> None:
+        """Give everything before position back to the kernel side."""
+        POSITION.pack_into(self._consumer, 0, position)
+
+
+class RecordQueue:
+    """Handles records in order, but urgent ones as soon as they are seen.
+
+    A thousand copies of the same stack may wait when the first of another path arrives: as long as that one has no
+    answer, its path goes on missing.
+    """
+
+    def __init__(self, ring: Ring, is_urgent: Callable[[memoryview], bool],
+                 handle: Callable[[memoryview], None]) -> None:
+        self._ring = ring
+        self._is_urgent = is_urgent
+        self._handle = handle
+        self._seen = ring.consumed()
+        self._waiting: deque[tuple[int, memoryview]] = deque()
+
+    def drain(self) -> bool:
+        """Handle all that is there; return whether there was anything."""
+        start = self._seen
+        while True:
+            begin = self._seen
+            for after, record in self._ring.records(begin):
+                if record is not None:
+                    if self._is_urgent(record):
+                        self._handle(record)
+                    else:
+                        self._waiting.append((begin, record))
+                begin = self._seen = after
+            for _ in range(min(TURN, len(self._waiting))):
+                self._handle(self._waiting.popleft()[1])
+            self._ring.release(self._waiting[0][0] if self._waiting else self._seen)
+            if not self._waiting:
+                return self._seen != start

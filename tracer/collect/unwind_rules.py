@@ -3,9 +3,9 @@ for every address on the way where the kernel side finds it."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -15,9 +15,11 @@ from tracer.records import ADDRESS_BITS, ADDRESS_MASK, COPY_PIECE, IMAGE_MASK, I
 
 #: 2^64 / golden ratio, as in bpf/stack.c.
 SPREAD = 0x9E3779B97F4A7C15
-_WORD = struct.Struct("<Q")
 #: struct ucontext of a signal frame: where rbp, rsp and rip were saved (sys/ucontext.h, x86-64).
 UCONTEXT_BP, UCONTEXT_SP, UCONTEXT_PC = 120, 160, 168
+
+#: Walks remembered per process image; at some hundred frames each, 10 MB.
+KNOWN_WALKS = 4096
 
 FRAME_POINTER_RULE = UnwindRule(RuleKind.FRAME_POINTER, 16, BpKind.AT_CFA, -16)
 
@@ -78,7 +80,10 @@ class RuleSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A stack that stopped at pc: registers there, and the memory from the piece that holds sp upwards."""
+    """A stack that stopped at pc: registers there, and the memory from the piece that holds sp upwards.
+
+    missing has a bit for each piece of memory (of COPY_PIECE bytes) that could not be read.
+    """
 
     image: int
     site: int
@@ -86,101 +91,159 @@ class Miss:
     sp: int
     bp: int
     memory: memoryview
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Unwound:
-    """The frames beyond the one that was missed (outwards), how it ended, and the rules learnt on the way."""
+    """The frames beyond the one that was missed, outwards, and how the stack ended.
+
+    slots are the words of the copied memory that the walk depended on, in its order.
+    """
 
     addresses: tuple[int, ...]
     ended: StackEnd
-    rules: tuple[tuple[int, int], ...]
+    slots: tuple[int, ...] = ()
 
 
-def unwind(miss: Miss, source: RuleSource, limit: int) -> Unwound:
-    """Return the rest of a missed stack, at most limit further frames."""
-    base = miss.sp & -COPY_PIECE
-    memory, size = miss.memory, len(miss.memory)
-    pc, sp, bp = miss.pc & ADDRESS_MASK, miss.sp, miss.bp
-    mark = miss.pc & INTERRUPTED
-    addresses: list[int] = []
-    rules: list[tuple[int, int]] = []
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A walk that was done before: where the words in its slots are the same, so is its result."""
 
-    def read(address: int) -> int:
-        at = address - base
-        if not 0 <= at <= size - 8:
-            raise IndexError(address)
-        word: int = _WORD.unpack_from(memory, at)[0]
-        return word
-
-    def done(ended: StackEnd) -> Unwound:
-        return Unwound(tuple(addresses), ended, tuple(rules))
-
-    while True:
-        rule = source.rule_for(pc, interrupted=bool(mark))
-        rules.append((rule_key(pc | mark, miss.image), rule.encode()))
-        if rule.kind is RuleKind.END:
-            return done(StackEnd.COMPLETE)
-        if rule.kind in (RuleKind.UNSUPPORTED, RuleKind.UNKNOWN):
-            return done(StackEnd.UNSUPPORTED)
-        by_chain = rule.kind is RuleKind.FRAME_POINTER
-        try:
-            if rule.kind is RuleKind.SIGNAL:
-                pc, sp, bp, mark = read(sp + UCONTEXT_PC), read(sp + UCONTEXT_SP), read(sp + UCONTEXT_BP), INTERRUPTED
-            else:
-                cfa = canonical_frame_address(rule, sp, bp, read)
-                if cfa <= sp or (by_chain and bp < sp):
-                    return done(StackEnd.COMPLETE if by_chain else StackEnd.UNREADABLE)
-                pc, mark = read(cfa - 8), 0
-                bp, sp = saved_frame_pointer(rule, cfa, bp, read), cfa
-        except IndexError:
-            # Beyond the copy the stack goes on; the rules so far let the next miss begin further out.
-            return done(StackEnd.COMPLETE if by_chain else StackEnd.NO_COPY)
-        if not pc:
-            return done(StackEnd.COMPLETE)
-        if pc >> ADDRESS_BITS:
-            return done(StackEnd.COMPLETE if by_chain else StackEnd.UNREADABLE)
-        if len(addresses) >= limit:
-            return done(StackEnd.DEPTH)
-        addresses.append(pc | mark)
+    slots: Callable[[Sequence[int]], object]
+    words: object
+    addresses: np.ndarray
+    ended: StackEnd
+    missing: int
+    size: int
 
 
-def canonical_frame_address(rule: UnwindRule, sp: int, bp: int, read: Callable[[int], int]) -> int:
-    """Return the CFA that a rule gives, as unwind_step() in bpf/unwind.h does."""
-    if rule.kind is RuleKind.CFA_SP:
-        return sp + rule.cfa_offset
-    if rule.kind is RuleKind.CFA_DEREF_BP:
-        return read(bp + rule.cfa_offset)
-    return bp + rule.cfa_offset
+class StackTable:
+    """The kernel side's stacks, by field."""
+
+    def __init__(self, stacks: np.ndarray) -> None:
+        """stacks: the mapped array of struct stack."""
+        self.addresses, self.depth, self.ended = stacks["addresses"], stacks["depth"], stacks["ended"]
+        self.limit = self.addresses.shape[1]
 
 
-def saved_frame_pointer(rule: UnwindRule, cfa: int, bp: int, read: Callable[[int], int]) -> int:
-    """Return the caller's rbp."""
-    if rule.bp_kind is BpKind.AT_CFA:
-        return read(cfa + rule.bp_offset)
-    if rule.bp_kind is BpKind.AT_BP:
-        return read(bp + rule.bp_offset)
-    return bp
+class Unwinder:
+    """Finishes the stacks of one process image. Rules are looked up once; thousands of misses pass the same ones."""
+
+    def __init__(self, image: int, source: RuleSource, table: RuleTable) -> None:
+        self._image = image
+        self._source = source
+        self._table = table
+        self._rules: dict[int, UnwindRule] = {}
+        self._known: dict[tuple[int, int, int, int], _Known] = {}
+
+    def knows(self, marked: int) -> bool:
+        """Return whether the rule at an address has been looked up."""
+        return marked in self._rules
+
+    def _learn(self, marked: int) -> UnwindRule:
+        rule = self._source.rule_for(marked & ADDRESS_MASK, interrupted=bool(marked & INTERRUPTED))
+        self._rules[marked] = rule
+        self._table.install(rule_key(marked, self._image), rule.encode())
+        return rule
+
+    def answer(self, miss: Miss, stacks: StackTable) -> StackEnd:
+        """Finish the stack of a missed allocation in place; return how it ended.
+
+        A stack that never got a site (miss.site 0) only teaches.
+        """
+        # The kernel side has lost this rule if it asks again.
+        rule = self._rules.get(miss.pc)
+        if rule:
+            self._table.install(rule_key(miss.pc, self._image), rule.encode())
+        depth = int(stacks.depth[miss.site]) if miss.site else 0
+        tail = self._finish(miss, stacks.limit - depth)
+        if miss.site:
+            end = depth + len(tail.addresses)
+            stacks.addresses[miss.site, depth:end] = tail.addresses
+            stacks.depth[miss.site] = end
+            stacks.ended[miss.site] = tail.ended
+        return tail.ended
+
+    def _finish(self, miss: Miss, limit: int) -> _Known:
+        """Return the rest of the stack: a hot path misses a thousand times before its first answer, always the same."""
+        request = (miss.pc, miss.sp, miss.bp, limit)
+        known = self._known.get(request)
+        words = miss.memory.cast("Q")
+        if known and known.missing == miss.missing and known.size == len(words) and known.slots(words) == known.words:
+            return known
+        found = self.unwind(miss, limit)
+        # itemgetter of one index gives no tuple: ask for the first word too, which does no harm.
+        slots = itemgetter(*found.slots, *found.slots[:1]) if found.slots else _no_words
+        known = _Known(slots, slots(words), np.array(found.addresses, np.uint64), found.ended, miss.missing, len(words))
+        if len(self._known) >= KNOWN_WALKS:
+            self._known.clear()
+        self._known[request] = known
+        return known
+
+    def unwind(self, miss: Miss, limit: int) -> Unwound:
+        """Return the rest of a missed stack, at most limit further frames."""
+        base = miss.sp & -COPY_PIECE
+        words = miss.memory.cast("Q")
+        count, missing, rules = len(words), miss.missing, self._rules
+        marked, sp, bp = miss.pc, miss.sp, miss.bp
+        addresses: list[int] = []
+        slots: list[int] = []
+
+        def read(address: int) -> int:
+            slot = (address - base) >> 3
+            if not 0 <= slot < count or address & 7 or missing >> (slot * 8 // COPY_PIECE) & 1:
+                raise IndexError(address)
+            slots.append(slot)
+            return words[slot]
+
+        def done(ended: StackEnd) -> Unwound:
+            return Unwound(tuple(addresses), ended, tuple(slots))
+
+        while True:
+            rule = rules.get(marked) or self._learn(marked)
+            kind, mark = rule.kind, 0
+            try:
+                if kind is _CFA_SP:
+                    cfa = sp + rule.cfa_offset
+                elif kind is _CFA_BP or kind is _FRAME_POINTER:
+                    cfa = bp + rule.cfa_offset
+                elif kind is RuleKind.CFA_DEREF_BP:
+                    cfa = read(bp + rule.cfa_offset)
+                elif kind is RuleKind.SIGNAL:
+                    marked, cfa, bp = read(sp + UCONTEXT_PC), read(sp + UCONTEXT_SP), read(sp + UCONTEXT_BP)
+                    mark = INTERRUPTED
+                else:
+                    return done(StackEnd.COMPLETE if kind is RuleKind.END else StackEnd.UNSUPPORTED)
+                if not mark:
+                    if cfa <= sp:
+                        return done(_end_of_chain(kind, StackEnd.UNREADABLE))
+                    marked = read(cfa - 8)
+                    if rule.bp_kind is _AT_CFA:
+                        bp = read(cfa + rule.bp_offset)
+                    elif rule.bp_kind is BpKind.AT_BP:
+                        bp = read(bp + rule.bp_offset)
+            except IndexError:
+                # Beyond the copy the stack goes on; the rules so far let the next miss begin further out.
+                return done(_end_of_chain(kind, StackEnd.NO_COPY))
+            sp = cfa
+            if not marked:
+                return done(StackEnd.COMPLETE)
+            if marked >> ADDRESS_BITS:
+                return done(_end_of_chain(kind, StackEnd.UNREADABLE))
+            if len(addresses) >= limit:
+                return done(StackEnd.DEPTH)
+            marked |= mark
+            addresses.append(marked)
 
 
-def answer(miss: Miss, source: RuleSource, table: RuleTable, stacks: np.ndarray) -> StackEnd:
-    """Finish the stack of a missed allocation in place, and install what was learnt; return how it ended.
-
-    stacks: the mapped array of struct stack. A stack that never got a site (miss.site 0) only teaches.
-    """
-    depth_limit = stacks["addresses"].shape[1]
-    stack = stacks[miss.site]
-    known = int(stack["depth"]) if miss.site else 0
-    unwound = unwind(miss, source, depth_limit - known)
-    install_all(table, unwound.rules)
-    if miss.site:
-        stack["addresses"][known : known + len(unwound.addresses)] = unwound.addresses
-        stack["depth"] = known + len(unwound.addresses)
-        stack["ended"] = unwound.ended
-    return unwound.ended
+_CFA_SP, _CFA_BP, _FRAME_POINTER, _AT_CFA = RuleKind.CFA_SP, RuleKind.CFA_BP, RuleKind.FRAME_POINTER, BpKind.AT_CFA
 
 
-def install_all(table: RuleTable, rules: Iterable[tuple[int, int]]) -> None:
-    """Put rules (key, encoded rule) into the table."""
-    for key, rule in rules:
-        table.install(key, rule)
+def _no_words(_: Sequence[int]) -> object:
+    return ()
+
+
+def _end_of_chain(kind: RuleKind, otherwise: StackEnd) -> StackEnd:
+    """How a stack ends that leads nowhere: a chain of frame pointers has no other end than that."""
+    return StackEnd.COMPLETE if kind is _FRAME_POINTER else otherwise

@@ -32,12 +32,12 @@ WRAPPER = """
         memcpy(to, memory + (address - start), count);
         return 0;
     }
-    #define READ_USER(to, count, address) read_user(to, count, address)
+    #define READ_STACK(context, to, words, address) ((void)(context), read_user(to, (words) * 8, address))
     #include "unwind.h"
     int step(u64 rule, struct unwind_regs *regs, const u8 *bytes, u64 at, u64 count)
     {
         memory = bytes; start = at; size = count; reads = 0;
-        return unwind_step(rule, regs);
+        return unwind_step(rule, regs, 0);
     }
     int reads_of_last_step(void) { return reads; }
 """

@@ -1,0 +1,105 @@
+"""Every byte and every block, of every C function, over a million calls from four threads: nothing is about right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import Starter, functions, site
+
+FIGURES = ("bytes", "count", "allocated_bytes", "allocated_count", "freed_count")
+STEPS = "300000"
+#: One arena and no thread caches: an address that one thread frees, another gets at once.
+CONTENDED = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0"}
+
+
+def assert_sites_exact(report: dict[str, Any], truth: list[dict[str, Any]]) -> None:
+    """Compare every site's five figures with what the program counted."""
+    found = {each["function"]: site(report, each["function"]) for each in truth}
+    got = [{"function": name, **{figure: getattr(sums, figure) for figure in FIGURES}} for name, sums in found.items()]
+    assert got == truth
+    assert report["losses"] == {} and report["complete"]
+
+
+def assert_totals_exact(totals: dict[str, Any], truth: list[dict[str, Any]]) -> None:
+    """Compare the totals with what the program counted."""
+    wanted = {("live_" + figure if figure in ("bytes", "count") else figure): sum(each[figure] for each in truth)
+              for figure in FIGURES}
+    assert {name: totals[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "environment"),
+    [
+        pytest.param(("--attach", "session"), {}, id="session"),
+        pytest.param(("--attach", "multi"), {}, id="multi"),
+        pytest.param(("--attach", "perf"), {}, id="perf"),
+        pytest.param(("--hash-map",), {}, id="hash_map"),
+        pytest.param((), CONTENDED, id="contended"),
+        pytest.param(("--hash-map", "--attach", "multi"), CONTENDED, id="contended_hash_map_multi"),
+    ],
+)
+def test_four_threads_with_every_function_to_the_byte(
+    build: Callable[..., Path], run_program: Any, leaktrace: Starter, options: tuple[str, ...],
+    environment: dict[str, str],
+) -> None:
+    """A process attached to before its work is counted exactly, in total and per call site, by every way to attach."""
+    program = run_program(build("exact.c"), STEPS, **environment)
+    trace = leaktrace.attach(program, *options)
+    truth = program.work()
+    report = trace.stop().report
+    assert_sites_exact(report, truth)
+    assert_totals_exact(report["totals"], truth)
+    assert program.finish() == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--attach", "perf")], ids=["best", "perf"])
+def test_a_command_is_exact_from_its_first_instruction(
+    build: Callable[..., Path], leaktrace: Starter, options: tuple[str, ...]
+) -> None:
+    """A program started with -c is counted exactly; all it has besides its own blocks is what its threads brought."""
+    trace, program = leaktrace.command([build("exact.c"), STEPS], *options)
+    truth = program.work()
+    report = trace.stop().report
+    assert_sites_exact(report, truth)
+    # The thread-local storage of each thread, which glibc allocates and keeps.
+    threads = site(report, "pthread_create")
+    assert threads.count >= 4
+    assert_totals_exact(report["totals"], [*truth, {figure: getattr(threads, figure) for figure in FIGURES}])
+
+
+@pytest.mark.parametrize("options", [(), ("--hash-map",)], ids=["buckets", "hash_map"])
+def test_nothing_is_left_when_everything_was_freed(
+    build: Callable[..., Path], run_program: Any, leaktrace: Starter, options: tuple[str, ...]
+) -> None:
+    """After a million calls whose blocks are all freed again, no byte, no block and no site is outstanding."""
+    program = run_program(build("exact.c"), STEPS, "free")
+    trace = leaktrace.attach(program, *options)
+    truth = program.work()
+    report = trace.stop().report
+    assert (report["totals"]["live_bytes"], report["totals"]["live_count"], report["sites"]) == (0, 0, [])
+    assert report["losses"] == {}
+    assert_totals_exact(report["totals"], truth)
+
+
+@pytest.mark.parametrize("attach", ["session", "multi", "perf"])
+def test_allocators_left_by_longjmp_silence_nothing(
+    build: Callable[..., Path], run_program: Any, leaktrace: Starter, attach: str
+) -> None:
+    """Calls that a longjmp or a signal handler's siglongjmp ends without a return hide none of those that follow."""
+    program = run_program(build("jumps.c"))
+    trace = leaktrace.attach(program, "--attach", attach, "--alloc-fn", "pool_alloc:size=0",
+                             "--free-fn", "pool_free:ptr=0", interval="0.5")
+    truth = program.work()
+    # Much of what is known of the process is learnt at reports; the first step came before any.
+    trace.next_report()
+    truth += program.work()
+    report = trace.stop().report
+    assert_sites_exact(report, truth)
+    assert_totals_exact(report["totals"], truth)
+    handled = [functions(each) for each in site(report, "in_handler").sites]
+    assert all("interrupted" in names and names[-1] == "_start" for names in handled), handled
+    assert program.finish() == 0
