@@ -8,9 +8,6 @@ struct loss_count {
 };
 RECORD_SIZE(struct loss_count, 16);
 
-/* 512 bytes hold several frames of most programs; reading them costs little more than reading one word. */
-#define WINDOW_WORDS 64
-
 /* What an allocator's entry leaves for its return, one per thread that ever allocated. */
 struct in_flight {
 	u64 sp;       /* at entry; 0 when nothing is in flight */
@@ -21,10 +18,9 @@ struct in_flight {
 	u64 caller;   /* the return address, where no return probe has replaced it */
 	u32 image;
 	u32 weight;
-	/* A piece of the thread's stack, so that most frames cost no read of their own. */
-	u64 window_at;
-	u64 window[WINDOW_WORDS];
+	struct unwind_window window;
 	/* The stack while it is walked: too large for the program's own 512 bytes, and a processor is not ours alone. */
+	u64 depth;
 	u64 addresses[MAX_DEPTH];
 };
 

@@ -12,9 +12,9 @@
 /* Pieces that could not be read before the copy gives up; each attempt is a page fault that is not served. */
 #define MAX_UNREAD 20
 
-/* The wait for room in the ring; it ends by the number of looks at the clock too, at some 100 ns each. */
+/* The wait for room in the ring; it ends by the number of looks at the clock too, at some 150 ns each. */
 #define FULL_RING_WAIT_NS 100000
-#define FULL_RING_LOOKS 1024
+#define FULL_RING_LOOKS 512
 
 static __always_inline void lose(u32 kind, u64 bytes)
 {
@@ -26,41 +26,34 @@ static __always_inline void lose(u32 kind, u64 bytes)
 	}
 }
 
+static __always_inline u64 rule_in(struct rule_bucket *bucket, u64 key)
+{
+	return (bucket->rules[0] & mask_of_zero(bucket->keys[0] ^ key)) |
+	       (bucket->rules[1] & mask_of_zero(bucket->keys[1] ^ key)) |
+	       (bucket->rules[2] & mask_of_zero(bucket->keys[2] ^ key)) |
+	       (bucket->rules[3] & mask_of_zero(bucket->keys[3] ^ key));
+}
+
 static __always_inline u64 rule_of(u64 key)
 {
 	u32 index = (key * SPREAD) >> (64 - RULE_BUCKET_BITS);
 	struct rule_bucket *bucket = rules.lookup(&index);
+	u64 rule;
 
 	if (!bucket)
 		return 0;
-	if (bucket->keys[0] == key)
-		return bucket->rules[0];
-	if (bucket->keys[1] == key)
-		return bucket->rules[1];
-	if (bucket->keys[2] == key)
-		return bucket->rules[2];
-	if (bucket->keys[3] == key)
-		return bucket->rules[3];
+	rule = rule_in(bucket, key);
+	if (rule)
+		return rule;
 	/* Python puts what does not fit into the neighbour. */
 	index ^= 1;
 	bucket = rules.lookup(&index);
-	if (!bucket)
-		return 0;
-	if (bucket->keys[0] == key)
-		return bucket->rules[0];
-	if (bucket->keys[1] == key)
-		return bucket->rules[1];
-	if (bucket->keys[2] == key)
-		return bucket->rules[2];
-	if (bucket->keys[3] == key)
-		return bucket->rules[3];
-	return 0;
+	return bucket ? rule_in(bucket, key) : 0;
 }
 
 struct walk {
 	struct unwind_regs regs;
 	u64 id;
-	u32 depth;
 	u32 ended;
 };
 
@@ -80,7 +73,7 @@ static __always_inline void walk_stack(struct walk *walk, u64 image_key, struct 
 
 	walk->ended = ENDED_DEPTH;
 	/* What the stack held at the allocation before is no longer true. */
-	flight->window_at = 0;
+	flight->window.at = 0;
 #pragma nounroll
 	for (depth = 0; depth < MAX_DEPTH; depth++) {
 		u64 address = walk->regs.pc | interrupted;
@@ -101,7 +94,7 @@ static __always_inline void walk_stack(struct walk *walk, u64 image_key, struct 
 			depth++;
 			break;
 		}
-		step = unwind_step(rule, &walk->regs, flight);
+		step = unwind_step(rule, &walk->regs, &flight->window);
 		if (step != STEP_OK) {
 			walk->ended = end_of(step, rule);
 			depth++;
@@ -109,7 +102,8 @@ static __always_inline void walk_stack(struct walk *walk, u64 image_key, struct 
 		}
 		interrupted = (rule & 0xf) == RULE_SIGNAL ? INTERRUPTED : 0;
 	}
-	walk->depth = depth;
+	/* Into memory: the verifier would follow what comes next once for every depth that it knows the number of. */
+	flight->depth = depth;
 }
 
 static __always_inline u32 claim_site(void)
@@ -146,7 +140,7 @@ static __always_inline void count_short_stack(u32 ended)
 }
 
 /* Gives the stack that was walked a site of its own; returns 0 if none is free. Rare: once per stack. */
-static __always_inline u32 new_site(struct walk *walked, u64 addresses[MAX_DEPTH], struct image *image)
+static __always_inline u32 new_site(struct walk *walked, struct in_flight *flight, struct image *image)
 {
 	struct stack *stack;
 	struct site *site;
@@ -156,11 +150,11 @@ static __always_inline u32 new_site(struct walk *walked, u64 addresses[MAX_DEPTH
 	site = sites.lookup(&index);
 	if (!index || !stack || !site)
 		return 0;
-	bpf_probe_read_kernel(stack->addresses, sizeof(stack->addresses), addresses);
+	bpf_probe_read_kernel(stack->addresses, sizeof(stack->addresses), flight->addresses);
 	stack->id = walked->id;
 	stack->image = image->number;
 	stack->epoch = image->epoch;
-	stack->depth = walked->depth;
+	stack->depth = flight->depth;
 	stack->ended = walked->ended;
 	site->first_ns = bpf_ktime_get_ns();
 	return index;
@@ -210,8 +204,10 @@ static __always_inline void wait_a_little(struct in_flight *flight)
 	for (i = 0; i < FULL_RING_LOOKS; i++) {
 		if (bpf_ktime_get_ns() > until)
 			break;
-		/* The slowest thing at hand that does nothing. */
-		bpf_probe_read_kernel(flight->window, sizeof(flight->window), flight->addresses);
+		/* The slowest thing at hand that does nothing: few looks at the clock are quickly verified. */
+		bpf_probe_read_kernel(&flight->window, sizeof(flight->window), flight->addresses);
+		bpf_probe_read_kernel(&flight->window, sizeof(flight->window), flight->addresses);
+		bpf_probe_read_kernel(&flight->window, sizeof(flight->window), flight->addresses);
 	}
 }
 
@@ -244,7 +240,7 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 		if (known)
 			return *known;
 	}
-	index = new_site(&walked, flight->addresses, image);
+	index = new_site(&walked, flight, image);
 	if (!index)
 		lose(LOSS_SITES_FULL, flight->size * flight->weight);
 	if (miss) {

@@ -62,11 +62,13 @@ make_environment() {
     unset PYTHONPATH PYTHONHOME
     log=$(mktemp) || stop "No temporary file can be made." "Make room in ${TMPDIR:-/tmp}."
     trap 'rm -f "$log"' EXIT
+    # dash leaves by a signal without that trap.
+    trap 'exit 130' INT TERM HUP
     require_system_python
     made=$(project_hash)
     if ! is_ours "$venv/leaktrace.stamp"; then
         say "making the environment in $venv (once; about half a minute)"
-        rm -rf "$venv"
+        run rm -rf "$venv" || stop "$venv is not complete, and cannot be removed." "Remove it."
         # By its full name, python3.11: when the distribution replaces that, the environment must be seen to be broken.
         run "$(readlink -f "$system_python")" -I -m venv --system-site-packages "$venv" ||
             stop "No environment can be made in $venv." "Put the checkout where root can write, with 200 MB of room."
@@ -87,9 +89,11 @@ make_environment() {
     mv "$venv/leaktrace.new" "$venv/leaktrace.stamp"
 }
 
-# run COMMAND...: quiet where it succeeds; the end of what it said where it fails.
+# run COMMAND...: quiet where it succeeds; where it fails, its last lines that tell of errors, else its last ones.
 run() {
-    "$@" >"$log" 2>&1 </dev/null || { tail -n 8 "$log" >&2 && return 1; }
+    "$@" >"$log" 2>&1 </dev/null && return
+    { grep -E '(ERROR|WARNING|Error|^E): ' "$log" || cat "$log"; } | tail -n 5 >&2
+    return 1
 }
 
 # require_system_python: a Python that can make environments and has bcc.

@@ -274,9 +274,10 @@ class Starter:
         """Run leaktrace to its end."""
         return self._keep(Trace(arguments)).wait()
 
-    def attach(self, program: RunningProgram, *arguments: str, interval: str = NEVER) -> Trace:
-        """Start a leaktrace of a program, and return when it is attached."""
-        trace = self._keep(Trace(("-p", str(program.pid), *arguments, interval)))
+    def attach(self, program: RunningProgram | int, *arguments: str, interval: str = NEVER) -> Trace:
+        """Start a leaktrace of a program or a pid, and return when it is attached."""
+        pid = program if isinstance(program, int) else program.pid
+        trace = self._keep(Trace(("-p", str(pid), *arguments, interval)))
         trace.wait_attached()
         return trace
 
