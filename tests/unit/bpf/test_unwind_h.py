@@ -133,7 +133,7 @@ def test_results_have_the_same_order_in_c_and_here() -> None:
 
 CFA = STACK + 0x100
 ONE_STEP = {
-    "rsp, rbp untouched": (UnwindRule(RuleKind.CFA_SP, 0x80), {CFA - 8: 0xABC}, {}, 7, 1),
+    "rsp, rbp untouched": (UnwindRule(RuleKind.CFA_SP, 0x80), {CFA - 8: 0xABC}, {}, 7),
     "rsp, rbp below the return address": (
         UnwindRule(RuleKind.CFA_SP, 0x80, BpKind.AT_CFA, -16), {CFA - 8: 0xABC, CFA - 16: 0xB9}, {}, 0xB9
     ),
