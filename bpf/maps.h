@@ -1,5 +1,6 @@
 /* Every map. The M-mapped ones are read and written by Python as memory, without a system call. */
 
+#define NO_PREALLOC (1U << 0)
 #define MMAPABLE (1U << 10)
 
 struct loss_count {
@@ -24,30 +25,34 @@ struct in_flight {
 	u64 addresses[MAX_DEPTH];
 };
 
-BPF_F_TABLE("array", u32, struct site, sites, MAX_SITES, MMAPABLE);
-BPF_F_TABLE("array", u32, struct stack, stacks, MAX_SITES, MMAPABLE);
-BPF_F_TABLE("array", u32, struct rule_bucket, rules, RULE_BUCKETS, MMAPABLE);
-BPF_F_TABLE("array", u32, struct image, images, MAX_SLOTS, MMAPABLE);
-BPF_F_TABLE("array", u32, struct loss_count, losses, LOSSES, MMAPABLE);
+/*
+ * BCC makes each map with one entry only: tracer/attach/program.py makes the real ones, whose sizes are the settings'.
+ * (The ring's argument is pages.)
+ */
+BPF_F_TABLE("array", u32, struct site, sites, 1, MMAPABLE);
+BPF_F_TABLE("array", u32, struct stack, stacks, 1, MMAPABLE);
+BPF_F_TABLE("array", u32, struct rule_bucket, rules, 1, MMAPABLE);
+BPF_F_TABLE("array", u32, struct image, images, 1, MMAPABLE);
+BPF_F_TABLE("array", u32, struct loss_count, losses, 1, MMAPABLE);
 /* [0]: where to look for the next free site */
-BPF_F_TABLE("array", u32, u64, cursor, 1, MMAPABLE);
+BPF_TABLE("array", u32, u64, cursor, 1);
 
 #ifdef ATOMICS
-BPF_F_TABLE("array", u32, struct block_bucket, blocks, BLOCK_BUCKETS, MMAPABLE);
+BPF_F_TABLE("array", u32, struct block_bucket, blocks, 1, MMAPABLE);
 #endif
 /* Not preallocated: it is large only where the kernel has no atomics (before 5.12), and then it holds all blocks. */
-BPF_F_TABLE("hash", u64, struct outstanding, overflow, MAX_OVERFLOW, 1);
-BPF_TABLE("hash", u64, u32, site_of_stack, MAX_SITES);
+BPF_F_TABLE("hash", u64, struct outstanding, overflow, 1, NO_PREALLOC);
+BPF_TABLE("hash", u64, u32, site_of_stack, 1);
 /* Which sites are taken. A hash, because insertion-if-absent is the one atomic claim that 5.10 has too. */
-BPF_TABLE("hash", u32, u32, claimed, MAX_SITES);
+BPF_TABLE("hash", u32, u32, claimed, 1);
 /* LRU: threads come and go, and their entries with them. */
-BPF_TABLE("lru_hash", u32, struct in_flight, in_flight, MAX_THREADS);
+BPF_TABLE("lru_hash", u32, struct in_flight, in_flight, 1);
 /* Zeroes to start one from: it is larger than the program's own stack. */
 BPF_TABLE("array", u32, struct in_flight, no_flight, 1);
 /* Traced processes by their id in leaktrace's pid namespace, for what is not attached per process. */
-BPF_TABLE("hash", u32, u32, slots, MAX_SLOTS);
+BPF_TABLE("hash", u32, u32, slots, 1);
 #ifdef PROBES_BY_ADDRESS
 /* Where a probe has no cookie (before 5.15): its description by process slot and instruction address. */
-BPF_TABLE("hash", u64, u64, probes, MAX_PROBES);
+BPF_TABLE("hash", u64, u64, probes, 1);
 #endif
-BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
+BPF_RINGBUF_OUTPUT(ring, 1);

@@ -25,18 +25,18 @@ static __always_inline struct outstanding *record_find(u64 key, struct record_pl
 {
 #ifdef ATOMICS
 	struct block_bucket *bucket = bucket_of(key);
+	u32 i;
 
 	if (!bucket)
 		return NULL;
 	place->bucket = bucket;
-	/* Unrolled, as a position known only at run time would need a check each time. */
-#define FIND_AT(i)                                                                                                     \
-	if (bucket->keys[i] == key) {                                                                                  \
-		place->key = &bucket->keys[i];                                                                         \
-		return &bucket->records[i];                                                                            \
+#pragma nounroll
+	for (i = 0; i < BLOCKS_PER_BUCKET; i++) {
+		if (bucket->keys[i] == key) {
+			place->key = &bucket->keys[i];
+			return &bucket->records[i];
+		}
 	}
-	FIND_AT(0) FIND_AT(1) FIND_AT(2) FIND_AT(3) FIND_AT(4) FIND_AT(5) FIND_AT(6)
-#undef FIND_AT
 	if (!bucket->overflowed)
 		return NULL;
 #endif
@@ -60,19 +60,20 @@ static __always_inline int record_add(u64 key, struct outstanding *record, struc
 {
 #ifdef ATOMICS
 	struct block_bucket *bucket = place->bucket;
+	u32 i;
 
 	if (!bucket)
 		return 1;
 	/* The key last: whoever finds it finds the whole record (x86-64 keeps stores in order, the barrier the compiler). */
-#define ADD_AT(i)                                                                                                      \
-	if (!bucket->keys[i] && !__sync_val_compare_and_swap(&bucket->keys[i], 0, 1)) {                                \
-		bucket->records[i] = *record;                                                                          \
-		asm volatile("" ::: "memory");                                                                         \
-		bucket->keys[i] = key;                                                                                 \
-		return 0;                                                                                              \
+#pragma nounroll
+	for (i = 0; i < BLOCKS_PER_BUCKET; i++) {
+		if (bucket->keys[i] || __sync_val_compare_and_swap(&bucket->keys[i], 0, 1))
+			continue;
+		bucket->records[i] = *record;
+		asm volatile("" ::: "memory");
+		bucket->keys[i] = key;
+		return 0;
 	}
-	ADD_AT(0) ADD_AT(1) ADD_AT(2) ADD_AT(3) ADD_AT(4) ADD_AT(5) ADD_AT(6)
-#undef ADD_AT
 	if (overflow.insert(&key, record))
 		return 1;
 	__sync_fetch_and_add(&bucket->overflowed, 1);

@@ -67,7 +67,7 @@ make_environment() {
     require_system_python
     made=$(project_hash)
     if ! is_ours "$venv/leaktrace.stamp"; then
-        say "making the environment in $venv (once; about half a minute)"
+        say "making the environment in $venv (once; up to a minute)"
         run rm -rf "$venv" || stop "$venv is not complete, and cannot be removed." "Remove it."
         # By its full name, python3.11: when the distribution replaces that, the environment must be seen to be broken.
         run "$(readlink -f "$system_python")" -I -m venv --system-site-packages "$venv" ||

@@ -293,7 +293,7 @@ def _def_cfa_offset_sf(machine: Machine, factored: int) -> None:
 
 def _plain(cfa: CfaRule) -> tuple[int, int]:
     if isinstance(cfa, bytes):
-        raise ValueError("half of a CFA that is an expression")  # noqa: TRY004 - broken data, not a broken call
+        raise ValueError("half of a CFA that is an expression")
     return cfa
 
 

@@ -5,9 +5,6 @@ import io
 import re
 from functools import lru_cache
 
-import cxxfilt
-import rust_demangler
-
 from symbolizer.printable import printable
 
 # What compilers append to a function they split, cloned or renamed. Only these: a dot also separates
@@ -43,16 +40,21 @@ def _demangle_base(base: str) -> str:
         if text is not None:
             return text
     if base.startswith("_Z") and "\0" not in base:
+        # The libraries are loaded when the first name needs them: that takes longer than reading a small report.
+        import cxxfilt
+
         with contextlib.suppress(cxxfilt.Error, UnicodeError):
             return str(cxxfilt.demangle(base))
     return base
 
 
 def _demangle_rust(base: str) -> str | None:
+    import rust_demangler
+
     try:
         # The library prints the half-made name when it gives up.
         with contextlib.redirect_stdout(io.StringIO()):
             text = str(rust_demangler.demangle(base))
-    except Exception:  # noqa: BLE001 - it raises IndexError, KeyError, ValueError and its own on names it cannot read
+    except Exception:
         return None
     return _RUST_HASH.sub("", text) or None

@@ -5,13 +5,8 @@ from dataclasses import dataclass
 from mmap import mmap
 from typing import Any, Self
 
-import cffi
-from symbolic.debuginfo import Archive
-from symbolic.exceptions import SymbolicError
-
 # symbolic gives this as the function start of an inlined call, which has none.
 _NO_START = 0xFFFFFFFF
-_FFI = cffi.FFI()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +39,14 @@ class LineTable:
 
         `image_base` is the vaddr of the lowest PT_LOAD segment, not rounded, from which symbolic counts.
         """
+        # Loaded when the first file with DWARF needs it.
+        import cffi
+        from symbolic.debuginfo import Archive
+        from symbolic.exceptions import SymbolicError
+
         try:
             # symbolic does not copy the bytes, so they must outlive the archive: both end with this call.
-            view = _FFI.from_buffer("uint8_t[]", data)
+            view: Any = cffi.FFI().from_buffer("uint8_t[]", data)
             archive = Archive.from_bytes(view)
             return cls(next(archive.iter_objects()).make_symcache(), image_base)
         except (SymbolicError, LookupError, StopIteration, ValueError):
@@ -57,6 +57,8 @@ class LineTable:
         relative = vaddr - self._image_base
         if self._cache is None or not 0 <= relative < _NO_START:
             return ()
+        from symbolic.exceptions import SymbolicError
+
         try:
             found = self._cache.lookup(relative)
         except SymbolicError:

@@ -101,7 +101,7 @@ _Numbers = Sequence[int] | _Column
 
 
 class _FunctionTable:
-    """The functions of one region: `starts` (+ `base`) ascending, and `entries` (+ `displacement`), the FDEs' positions."""
+    """The functions of one region: `starts` (+ `base`) ascending, and `entries` (+ `displacement`), the FDEs."""
 
     __slots__ = ("base", "cies", "displacement", "entries", "limit", "region", "starts")
 

@@ -13,8 +13,9 @@ from symbolizer.symbolizer import Symbolizer
 from tracer.attach.tracee import Tracee
 from tracer.collect.snapshot import Snapshot, gained
 from tracer.judge.ranking import rank, relative_errors
+from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
-from tracer.records import ADDRESS_MASK, INTERRUPTED, MAX_SLOTS, StackEnd
+from tracer.records import ADDRESS_MASK, INTERRUPTED, StackEnd
 from tracer.report.model import Block, Finding, LossNote, Report, Target, Totals
 from tracer.settings import Settings
 

@@ -7,6 +7,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from tracer.limits import BLOCKS_PER_BUCKET
+
 LIFETIME_BUCKETS = 32
 LIFETIME_SHIFT = 10
 #: Set in the address of a frame that a signal interrupted.
@@ -15,14 +17,12 @@ INTERRUPTED = 1 << 63
 ADDRESS_BITS = 48
 ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
 IMAGE_MASK = 0x7FFF
-MAX_SLOTS = 64
 RULES_PER_BUCKET = 4
 COPY_PIECE = 1024
 
 #: packed: size in the lower 48 bits, then family and flags of 8 each.
 OUTSTANDING = np.dtype([("born_ns", "u8"), ("packed", "u8"), ("site", "u4"), ("weight", "u4")])
 SIZE_MASK = (1 << 48) - 1
-BLOCKS_PER_BUCKET = 7
 BLOCK_BUCKET = np.dtype(
     [
         ("keys", "u8", (BLOCKS_PER_BUCKET,)),
@@ -60,7 +60,14 @@ MISS_STRUCT = struct.Struct("<IIIIQQQQ")
 def stack_dtype(depth: int) -> np.dtype[np.void]:
     """Return the layout of struct stack for stacks of at most depth frames."""
     return np.dtype(
-        [("id", "u8"), ("image", "u4"), ("epoch", "u4"), ("depth", "u4"), ("ended", "u4"), ("addresses", "u8", (depth,))]
+        [
+            ("id", "u8"),
+            ("image", "u4"),
+            ("epoch", "u4"),
+            ("depth", "u4"),
+            ("ended", "u4"),
+            ("addresses", "u8", (depth,)),
+        ]
     )
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tracer import records
-from tracer.attach import kernel
+from tracer.attach.compiler import Compilation
 from tracer.attach.links import Links
+from tracer.attach.loader import LoadedObject
 from tracer.attach.objects import Objects
-from tracer.attach.program import Compilation, Program
+from tracer.attach.program import Program
 from tracer.attach.spawn import HeldCommand
-from tracer.attach.target import find_process
+from tracer.attach.start import Prepared, prepare
 from tracer.attach.tracee import Attached, Tracee
 from tracer.collect.ring import RecordQueue
 from tracer.collect.sites import SiteReader
@@ -26,6 +27,7 @@ from tracer.collect.snapshot import Snapshot
 from tracer.collect.unwind_rules import Miss, RuleTable, StackTable
 from tracer.errors import CannotTrace
 from tracer.fill import fill_report
+from tracer.limits import MAX_SLOTS
 from tracer.losses import loss_index
 from tracer.records import EventKind, StackEnd
 from tracer.report.model import Report
@@ -93,7 +95,8 @@ class _Clock:
 class Session:
     """One trace of one or more processes. Use as a context manager; reports() yields until it is over."""
 
-    def __init__(self, settings: Settings, listener: Listener | None = None) -> None:
+    def __init__(self, settings: Settings, listener: Listener | None = None, prepared: Prepared | None = None) -> None:
+        self._prepared = prepared
         self.settings = settings
         self.listener = listener or Listener()
         self.objects = Objects()
@@ -138,28 +141,24 @@ class Session:
 
     def _begin(self) -> None:
         settings = self.settings
-        kernel.require_platform()
-        processes = [find_process(pid) for pid in settings.pids]
-        if settings.command:
-            # Before any thread exists: the child of a fork has but one.
-            self._command = HeldCommand(settings.command)
-            processes.append(find_process(self._command.pid))
-        self.way = way = kernel.choose_attach_way(settings.attach)
-        compilation = Compilation(settings, way, atomics=not settings.hash_map and kernel.has_atomics())
+        prepared = self._prepared or prepare(settings)
+        self._command, self.way = prepared.command, prepared.way
         try:
-            self.tracees = [Tracee(process, slot, settings, self.objects) for slot, process in enumerate(processes)]
+            self.tracees = [
+                Tracee(process, slot, settings, self.objects) for slot, process in enumerate(prepared.processes)
+            ]
             for tracee in self.tracees:
                 tracee.read_mappings()
-            self._program = self._wait_for(compilation)
+            self._program = Program(settings, self._wait_for(prepared.compilation))
         finally:
-            compilation.wait()
+            prepared.compilation.wait()
         program = self._program
         self._links = Links(program, bare=settings.bare_traps)
         self._table = RuleTable(program.rules)
         self._reader = SiteReader(program)
         self._stacks = StackTable(program.stacks)
         self._queue = RecordQueue(program.ring, self._is_urgent, self._handle_record)
-        program.images["number"] = range(records.MAX_SLOTS)
+        program.images["number"] = range(MAX_SLOTS)
         program.watch_exec()
         _hurry()
         self._clock = _Clock(int(settings.interval * SECOND))
@@ -171,7 +170,7 @@ class Session:
                 self._look_again(tracee)
         self._require_allocators()
 
-    def _wait_for(self, compilation: Compilation) -> Program:
+    def _wait_for(self, compilation: Compilation) -> LoadedObject:
         if not compilation.wait(PATIENCE):
             self.listener.progress("compiling the BPF program ...")
         return compilation.result()
@@ -313,7 +312,7 @@ class Session:
 
 
 def _hurry() -> None:
-    """Be scheduled soon after an unwind miss, also on a busy machine: until it is answered, its path goes on missing."""
+    """Be scheduled soon after a miss, also on a busy machine: until it is answered, its path goes on missing."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
 

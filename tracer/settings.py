@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tracer import records
+from tracer import limits
 
 
 class AttachWay(StrEnum):
@@ -22,20 +22,6 @@ class UnwindWay(StrEnum):
 
     CFI = "cfi"
     FP = "fp"
-
-
-#: 2 MB of kernel memory per thousand; the program's own limit is far below.
-MAX_THREADS = 8192
-#: 32 KB hold the stack of all but deeply recursive programs; what is beyond is learnt by a second miss.
-STACK_COPY = 32768
-#: 32 MB: some 1,000 stack copies, what a hot path misses before its first answer.
-RING_PAGES = 8192
-#: 65,536 return addresses in 1 MB.
-RULE_BUCKET_BITS = 14
-#: At least this many probes fit where cookies do not exist.
-MAX_PROBES = 4096
-#: Of --max-outstanding: slots in the table, and what may overflow from full buckets. Both are full at about 1.05 of it.
-TABLE_SHARE, OVERFLOW_SHARE = 0.75, 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +74,43 @@ class Settings:
     @property
     def block_buckets(self) -> int:
         """Buckets of the table of blocks."""
-        return max(8, int(self.max_outstanding * TABLE_SHARE) // records.BLOCKS_PER_BUCKET)
+        return max(8, int(self.max_outstanding * limits.TABLE_SHARE) // limits.BLOCKS_PER_BUCKET)
+
+    def map_entries(self) -> dict[str, int]:
+        """Return how many entries each map gets (the ring: how many bytes); a map that is not named has one."""
+        sites = self.max_stacks + 2
+        return {
+            # Site 0 is no site, and one more keeps the remainder in claim_site() off zero.
+            "sites": sites,
+            "stacks": sites,
+            "site_of_stack": sites,
+            "claimed": sites,
+            "rules": 1 << limits.RULE_BUCKET_BITS,
+            "images": limits.MAX_SLOTS,
+            "slots": limits.MAX_SLOTS,
+            "losses": limits.LOSSES,
+            "blocks": self.block_buckets,
+            "overflow": max(64, int(self.max_outstanding * limits.OVERFLOW_SHARE)),
+            "in_flight": limits.MAX_THREADS,
+            "probes": limits.MAX_PROBES,
+            "ring": limits.RING_BYTES,
+        }
 
     def definitions(self, way: AttachWay, *, atomics: bool = True) -> dict[str, int | None]:
         """Return the C side's constants for attaching by way, on a kernel with compare-and-swap or without."""
         namespace = os.stat("/proc/self/ns/pid")
         flags: dict[str, int | None] = {
             "MAX_DEPTH": self.depth,
-            # Site 0 is no site, and one more keeps the remainder in claim_site() off zero.
             "MAX_SITES": self.max_stacks + 2,
-            "MAX_THREADS": MAX_THREADS,
-            "MAX_SLOTS": records.MAX_SLOTS,
-            "MAX_PROBES": MAX_PROBES,
-            "RULE_BUCKET_BITS": RULE_BUCKET_BITS,
-            "RULE_BUCKETS": 1 << RULE_BUCKET_BITS,
-            "STACK_COPY": STACK_COPY,
-            "RING_PAGES": RING_PAGES,
+            "MAX_SLOTS": limits.MAX_SLOTS,
+            "RULE_BUCKET_BITS": limits.RULE_BUCKET_BITS,
+            "STACK_COPY": limits.STACK_COPY,
             "PID_NAMESPACE_DEVICE": namespace.st_dev,
             "PID_NAMESPACE_INODE": namespace.st_ino,
         }
         if atomics:
             flags["ATOMICS"] = None
             flags["BLOCK_BUCKETS"] = self.block_buckets
-            flags["MAX_OVERFLOW"] = max(64, int(self.max_outstanding * OVERFLOW_SHARE))
-        else:
-            flags["MAX_OVERFLOW"] = self.max_outstanding
         if way is AttachWay.SESSION:
             flags["SESSION"] = None
         if way is AttachWay.PERF:

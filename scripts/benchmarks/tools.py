@@ -65,8 +65,8 @@ TOOLS = (
     Tool("heaptrack", ("heaptrack", "-o", "{scratch}/heaptrack"), wraps=True, leaves="/tmp/heaptrack_fifo{pid}"),
 )
 
-# Debian's bpftrace (before 0.20) ignores -p for uprobes, so a probe on libc would slow every process of the machine. The
-# workload therefore runs on private copies of the libraries: a uprobe belongs to a file, and nobody else maps these.
+# Debian's bpftrace (before 0.20) ignores -p for uprobes, so a probe on libc would slow every process of the machine.
+# The workload therefore runs on private copies of the libraries: a uprobe belongs to a file, and nobody else maps these.
 _BPFTRACE = """\
 uprobe:ALLOCATOR:malloc { @asked[tid] = arg0; }
 uprobe:ALLOCATOR:calloc { @asked[tid] = arg0 * arg1; }

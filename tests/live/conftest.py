@@ -101,7 +101,7 @@ class Lines:
         lines: list[str] = []
         while not lines or not wanted(lines[-1]):
             line = self.next()
-            assert line is not None, f"ended before the line that was waited for; it said {self.seen}"
+            assert line is not None, "ended before the line that was waited for: " + "\n".join(self.seen[-6:])
             lines.append(line)
         return lines
 
@@ -328,7 +328,6 @@ def run_program() -> Iterator[Callable[..., RunningProgram]]:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that compiles a program of tests/programs once per session."""
     built: dict[tuple[str, ...], Path] = {}
-    folder = tmp_path_factory.mktemp("programs")
 
     def compile_program(source: str, *flags: str, compiler: str | None = None, name: str | None = None) -> Path:
         compiler = compiler or ("g++" if source.endswith(".cpp") else "gcc")
@@ -336,8 +335,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         if key not in built:
             if shutil.which(compiler) is None:
                 pytest.skip(f"{source} needs {compiler}")
-            program = folder / str(len(built)) / (name or Path(source).stem)
-            program.parent.mkdir()
+            program = tmp_path_factory.mktemp("program") / (name or Path(source).stem)
             answer = subprocess.run([compiler, "-O2", "-g", "-Wall", str(PROGRAMS / source), "-o", str(program), *flags],
                                     capture_output=True, text=True, check=False)
             assert answer.returncode == 0, answer.stderr

@@ -65,7 +65,8 @@ struct alignas(256) Wide {
 /* An array of these keeps their number in front of them. */
 static constexpr size_t COOKIE = sizeof(size_t);
 
-static Counted new_object("by_new"), new_deeper("by_new_deeper"), new_array("by_new_array"), new_nothrow("by_nothrow"),
+static Counted new_object("by_new"), new_deeper("by_new_deeper"), new_untouched("by_new_over_untouched_stack"),
+	new_array("by_new_array"), new_nothrow("by_nothrow"),
 	new_aligned("by_aligned"), constructor("by_failing_constructor");
 
 NOINLINE static void by_new(bool keep)
@@ -97,6 +98,22 @@ NOINLINE static void by_new_deeper(bool keep, int levels)
 		new_deeper.died(sizeof(Node));
 		delete node;
 	}
+}
+
+/* The array covers where a call that threw had its stack, and leaves it as it was. */
+NOINLINE static void by_new_over_untouched_stack(bool keep)
+{
+	volatile char untouched[65536];
+
+	untouched[0] = 0;
+	Node *node = new Node;
+	escape(node);
+	new_untouched.born(sizeof(Node));
+	if (!keep) {
+		new_untouched.died(sizeof(Node));
+		delete node;
+	}
+	untouched[1] = untouched[0];
 }
 
 NOINLINE static void by_new_array(bool keep, size_t length)
@@ -210,7 +227,10 @@ int main(int argc, char **)
 			ask_too_much_without_exceptions();
 			ask_too_much();
 		}
-		by_new_deeper(keep, 40);
+		if (round % 2)
+			by_new_deeper(keep || round % 8 == 1, 40);
+		else
+			by_new_over_untouched_stack(keep);
 		by_new_array(keep, 2 + round);
 		by_failing_constructor(round == 7 ? -1 : round);
 		by_nothrow(keep);

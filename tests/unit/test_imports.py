@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bpf", "symbolizer", "tracer")
 
-BASE = ("tracer.settings", "tracer.errors", "tracer.records", "tracer.losses")
+BASE = ("tracer.settings", "tracer.errors", "tracer.records", "tracer.losses", "tracer.limits")
 SESSION = ("tracer.session", "tracer.fill")
 STAGES = ("tracer.attach", "tracer.collect", "tracer.judge", "tracer.report")
 BCC_IMPORTERS = ("tracer.attach", "tracer.collect.drain", "tracer.collect.unwind_rules")
@@ -64,7 +64,7 @@ def test_the_symbolizer_stands_alone() -> None:
 
 
 def test_the_base_knows_no_stage() -> None:
-    """Settings, errors, records and losses import no stage, no session and no command line."""
+    """Settings, errors, records, losses and limits import no stage, no session and no command line."""
     assert trespasses(BASE, [*BASE, "bpf", "symbolizer"]) == []
 
 

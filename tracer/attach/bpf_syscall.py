@@ -1,4 +1,4 @@
-"""The few bpf(2) calls that BCC does not make: links for uprobe sessions and multi-uprobes, and an empty program.
+"""bpf(2): maps, programs, and links for uprobe sessions and multi-uprobes, which BCC cannot make.
 
 Layouts from the kernel's include/uapi/linux/bpf.h (union bpf_attr).
 """
@@ -8,17 +8,26 @@ from __future__ import annotations
 import ctypes as ct
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+from tracer.attach.bpf_object import MapSpec
 
 _libc = ct.CDLL(None, use_errno=True)
 
 SYS_BPF = 321
+BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM = 0, 2, 3
 BPF_PROG_LOAD = 5
+BPF_RAW_TRACEPOINT_OPEN = 17
+BPF_MAP_LOOKUP_BATCH = 24
 BPF_LINK_CREATE = 28
-BPF_PROG_TYPE_KPROBE = 2
+BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_RAW_TRACEPOINT = 2, 17
+BPF_MAP_TYPE_RINGBUF = 27
 BPF_TRACE_UPROBE_MULTI = 48
 BPF_TRACE_UPROBE_SESSION = 56 + 1
 BPF_F_UPROBE_MULTI_RETURN = 1
+#: What the verifier says of a program it refuses is longer; its end is what matters, and it is kept.
+LOG_BYTES = 1 << 22
 
 
 class _LinkCreateUprobeMulti(ct.Structure):
@@ -53,6 +62,46 @@ class _ProgLoad(ct.Structure):
         ("prog_ifindex", ct.c_uint32),
         ("expected_attach_type", ct.c_uint32),
     )
+
+
+class _MapCreate(ct.Structure):
+    _fields_ = (
+        ("map_type", ct.c_uint32),
+        ("key_size", ct.c_uint32),
+        ("value_size", ct.c_uint32),
+        ("max_entries", ct.c_uint32),
+        ("map_flags", ct.c_uint32),
+        ("inner_map_fd", ct.c_uint32),
+        ("numa_node", ct.c_uint32),
+        ("map_name", ct.c_char * 16),
+    )
+
+
+class _MapEntry(ct.Structure):
+    _fields_ = (
+        ("map_fd", ct.c_uint32),
+        ("padding", ct.c_uint32),
+        ("key", ct.c_uint64),
+        ("value", ct.c_uint64),
+        ("flags", ct.c_uint64),
+    )
+
+
+class _MapBatch(ct.Structure):
+    _fields_ = (
+        ("in_batch", ct.c_uint64),
+        ("out_batch", ct.c_uint64),
+        ("keys", ct.c_uint64),
+        ("values", ct.c_uint64),
+        ("count", ct.c_uint32),
+        ("map_fd", ct.c_uint32),
+        ("elem_flags", ct.c_uint64),
+        ("flags", ct.c_uint64),
+    )
+
+
+class _RawTracepoint(ct.Structure):
+    _fields_ = (("name", ct.c_uint64), ("prog_fd", ct.c_uint32))
 
 
 def _bpf(command: int, attributes: ct.Structure) -> int:
@@ -102,18 +151,76 @@ COMPARE_AND_SWAP = bytes.fromhex(
 )
 
 
-def load_program(instructions: bytes, attach_type: int = 0) -> int:
-    """Load a program for uprobes and return its fd. Raises OSError: EPERM without the capability, EINVAL, ..."""
+def load_program(instructions: bytes, attach_type: int = 0, kind: int = BPF_PROG_TYPE_KPROBE,
+                 name: str = "leaktrace") -> int:
+    """Load a program and return its fd. Raises OSError: EPERM without the capability, EINVAL, EACCES, ..."""
+    return _load(instructions, attach_type, kind, name, None)
+
+
+def verifier_log(instructions: bytes, attach_type: int, kind: int) -> str:
+    """Return the last line but one of what the verifier says against a program it refuses."""
+    log = ct.create_string_buffer(LOG_BYTES)
+    try:
+        os.close(_load(instructions, attach_type, kind, "leaktrace", log))
+    except OSError as problem:
+        lines = log.value.decode(errors="replace").strip().splitlines()
+        return lines[-2] if len(lines) > 1 else str(problem.strerror)
+    return "none"
+
+
+def _load(instructions: bytes, attach_type: int, kind: int, name: str,
+          log: ct.Array[ct.c_char] | None) -> int:
     code = ct.create_string_buffer(instructions, len(instructions))
     license_name = ct.create_string_buffer(b"GPL")
     return _bpf(
         BPF_PROG_LOAD,
         _ProgLoad(
-            prog_type=BPF_PROG_TYPE_KPROBE,
+            prog_type=kind,
             insn_cnt=len(instructions) // 8,
             insns=ct.addressof(code),
             license=ct.addressof(license_name),
-            prog_name=b"leaktrace_try",
+            log_level=1 if log else 0,
+            log_size=len(log) if log else 0,
+            log_buf=ct.addressof(log) if log else 0,
+            prog_name=name.encode()[:15],
             expected_attach_type=attach_type,
         ),
     )
+
+
+def create_map(spec: MapSpec, entries: int) -> int:
+    """Make a map and return its fd. Raises OSError: ENOMEM, EPERM, ..."""
+    ring = spec.type == BPF_MAP_TYPE_RINGBUF
+    attributes = _MapCreate(spec.type, 0 if ring else spec.key_size, 0 if ring else spec.value_size, entries,
+                            spec.flags, 0, 0, spec.name.encode()[:15])
+    return _bpf(BPF_MAP_CREATE, attributes)
+
+
+def open_raw_tracepoint(program: int, name: str) -> int:
+    """Attach program to a tracepoint and return the link's fd. Raises OSError."""
+    text = ct.create_string_buffer(name.encode())
+    return _bpf(BPF_RAW_TRACEPOINT_OPEN, _RawTracepoint(ct.addressof(text), program))
+
+
+def update_entry(fd: int, key: ct._SimpleCData[int], value: ct._SimpleCData[int]) -> None:
+    """Set one entry of a hash map. Raises OSError."""
+    _bpf(BPF_MAP_UPDATE_ELEM, _MapEntry(fd, 0, ct.addressof(key), ct.addressof(value), 0))
+
+
+def delete_entry(fd: int, key: ct._SimpleCData[int]) -> None:
+    """Remove one entry of a hash map, if it is there."""
+    with suppress(OSError):
+        _bpf(BPF_MAP_DELETE_ELEM, _MapEntry(fd, 0, ct.addressof(key), 0, 0))
+
+
+def lookup_batch(fd: int, cursor_in: int, cursor_out: int, keys: int, values: int, count: int) -> tuple[int, int]:
+    """Copy at most count entries to the addresses keys and values; return how many, and 0 or the errno.
+
+    Cursors are addresses of 4 bytes, cursor_in 0 at the beginning. ENOENT: that was all; ENOSPC: ask for more at once.
+    """
+    attributes = _MapBatch(cursor_in, cursor_out, keys, values, count, fd, 0, 0)
+    try:
+        _bpf(BPF_MAP_LOOKUP_BATCH, attributes)
+    except OSError as problem:
+        return int(attributes.count), problem.errno or 0
+    return int(attributes.count), 0

@@ -72,7 +72,10 @@ def has_atomics() -> bool:
 
 
 def _try(way: AttachWay) -> OSError | None:
-    """Return None if way works, else the kernel's answer."""
+    """Return None if way works, else the kernel's answer.
+
+    What works stays attached until this process ends: taking a probe away waits for all processors, 25 ms.
+    """
     kind = _ATTACH_TYPES.get(way, 0)
     opened: list[int] = []
     try:
@@ -85,10 +88,9 @@ def _try(way: AttachWay) -> OSError | None:
             opened.append(bpf_syscall.link_uprobes(opened[0], kind, path, place, os.getpid()))
         return None
     except OSError as problem:
-        return problem
-    finally:
         for fd in reversed(opened):
             os.close(fd)
+        return problem
 
 
 @cache

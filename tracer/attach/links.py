@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from symbolizer.elf import Elf
 from symbolizer.unwind_info import UnwindInfo
@@ -162,12 +163,12 @@ class _Placer:
                     for address in self.addresses_of(offset):
                         self.program.describe_probe(self.slot, address, cookie)
                 self.fds.append(self._checked(
-                    lambda at=offset: perf_event.attach_uprobe(program, self.path, at, self.pid, returns=returns)))
+                    partial(perf_event.attach_uprobe, program, self.path, offset, self.pid, returns=returns)))
             return
         kind = attach_type(AttachWay.SESSION if session else AttachWay.MULTI)
         wanted = [bpf_syscall.UprobePlace(offset, cookie) for offset, cookie in places]
         self.fds.append(self._checked(
-            lambda: bpf_syscall.link_uprobes(program, kind, self.path, wanted, self.pid, returns=returns)))
+            partial(bpf_syscall.link_uprobes, program, kind, self.path, wanted, self.pid, returns=returns)))
 
     def _checked(self, attach: Callable[[], int]) -> int:
         try:

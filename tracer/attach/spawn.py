@@ -128,7 +128,7 @@ class HeldCommand:
 
     def _ptrace(self, request: int, address: int, data: int) -> int:
         ct.set_errno(0)
-        result: int = _libc.ptrace(request, self.pid, address, data)
+        result = int(_libc.ptrace(request, self.pid, address, data))
         if result == -1 and ct.get_errno():
             raise CannotTrace(f"The command cannot be held: {os.strerror(ct.get_errno())}.",
                               "leaktrace needs CAP_SYS_PTRACE, and no other debugger may trace the command.")

@@ -76,7 +76,7 @@ class Process:
 
 
 def find_process(pid: int, proc: Path = PROC) -> Process:
-    """Return the process of that id. Raises CannotTrace for one that does not exist or that nothing can be traced in."""
+    """Return the process of that id. Raises CannotTrace if it does not exist or cannot be traced."""
     try:
         comm, state, start_time, flags = _read_stat(proc / str(pid) / "stat")
     except OSError:

@@ -15,7 +15,8 @@ from tracer.attach.objects import Objects
 from tracer.attach.program import Program
 from tracer.attach.target import Process
 from tracer.collect.unwind_rules import FRAME_POINTER_RULE, RuleTable, Unwinder
-from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK, MAX_SLOTS
+from tracer.limits import MAX_SLOTS
+from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK
 from tracer.settings import Settings
 
 #: The dynamic loader: it has allocator functions for its own start, which the program never calls.
@@ -123,7 +124,7 @@ class Tracee:
             program.name_process(self.process.pid, self.slot)
         return fresh
 
-    def addresses_of(self, mapping: Mapping) -> "_Addresses":
+    def addresses_of(self, mapping: Mapping) -> _Addresses:
         """Return the function from a file offset to its run-time addresses."""
         return _Addresses(self, mapping)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from tracer import VERSION
 from tracer.errors import ExitCode, LeaktraceError
 
 #: First words that name a command, and their modules, imported only when asked for. Anything else is `trace`.
@@ -14,9 +15,13 @@ DEFAULT = "tracer.cli.trace"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run leaktrace with arguments (default: the process's own) and return the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words == ["--version"]:
+        # Scripts ask for it often, and importing click takes longer than all else.
+        print(f"leaktrace, version {VERSION}")
+        return ExitCode.DONE
     import click
 
-    words = sys.argv[1:] if arguments is None else arguments
     module = COMMANDS.get(words[0]) if words else None
     command = import_module(module or DEFAULT).command
     if module:

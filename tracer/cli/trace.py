@@ -6,11 +6,14 @@ from typing import Any
 
 import click
 
+from tracer import VERSION
 from tracer.cli.values import AllocFunction, FreeFunction, Positive, Size
 from tracer.errors import UsageError
+from tracer.limits import MAX_SLOTS
 from tracer.settings import AttachWay, Settings, UnwindWay
 
 #: memleak's options for kernel allocations, which this command does not do.
+WHOM = "Name a process with -p, or a command with -c."
 KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
 
 
@@ -29,7 +32,7 @@ KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
 @click.option("-s", "--sample-rate", type=Positive(whole=True, maximum=1_000_000), default=1, metavar="N",
               help="Look at one allocation in N, by chance, and scale the report up.")
 @click.option("--sample-bytes", type=Size(1), default=0, metavar="BYTES",
-              help="Look at one allocation in about BYTES allocated bytes, and scale the report up. 512k is a good one.")
+              help="Look at one allocation in about BYTES allocated bytes, and scale up. 512k is a good one.")
 @click.option("-T", "--top", type=Positive(whole=True), default=10, show_default=True, help="Show this many sites.")
 @click.option("-z", "--min-size", type=Size(), metavar="BYTES", help="Only allocations of at least this size.")
 @click.option("-Z", "--max-size", type=Size(), metavar="BYTES", help="Only allocations of at most this size.")
@@ -60,7 +63,7 @@ KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
 @click.option("--hash-map", is_flag=True, hidden=True, help="Keep blocks as on kernels without atomics (before 5.12).")
 @click.option("--percpu", is_flag=True, hidden=True)
 @click.option("--wa-missing-free", is_flag=True, hidden=True)
-@click.version_option(package_name="leaktrace")
+@click.version_option(VERSION)
 def command(**options: Any) -> None:
     """Name the call sites that hold memory which a running process does not give back.
 
@@ -69,7 +72,7 @@ def command(**options: Any) -> None:
     """
     for flag in ("percpu", "wa_missing_free"):
         if options.pop(flag):
-            raise UsageError(f"--{flag.replace('_', '-')} {KERNEL_ONLY}", "Name a process with -p, or a command with -c.")
+            raise UsageError(f"--{flag.replace('_', '-')} {KERNEL_ONLY}", WHOM)
     options.pop("combined_only")
     ebpf = options.pop("ebpf")
     settings = build_settings(options)
@@ -80,7 +83,7 @@ def command(**options: Any) -> None:
         return
     if not settings.pids and not settings.command:
         raise UsageError(f"Without -p or -c, leaktrace would trace the kernel; it {KERNEL_ONLY}",
-                         "Name a process with -p, or a command with -c.")
+                         WHOM)
     from tracer.cli.running import run_trace
 
     code = run_trace(settings)
@@ -103,10 +106,7 @@ def build_settings(options: dict[str, Any]) -> Settings:
         raise UsageError("-p and -c cannot be given together.", "Trace the process and the command in two runs.")
     if settings.sample_rate > 1 and settings.sample_bytes:
         raise UsageError("-s and --sample-bytes are two ways to sample.", "Give one of them.")
-    if len(settings.pids) > MAX_PROCESSES:
-        raise UsageError(f"{len(settings.pids)} processes are more than {MAX_PROCESSES}.", "Trace fewer at once.")
+    if len(settings.pids) > MAX_SLOTS:
+        raise UsageError(f"{len(settings.pids)} processes are more than {MAX_SLOTS}.", "Trace fewer at once.")
     return settings
 
-
-#: Slots of the kernel side (MAX_SLOTS in tracer/records.py).
-MAX_PROCESSES = 64

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tracer.settings import CustomFunction
+
+if TYPE_CHECKING:
+    # Generic in newer releases of click only.
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 #: Integer arguments that travel in registers (System V ABI, 3.2.3).
 REGISTER_ARGUMENTS = 6
 
 
-class Size(click.ParamType):
+class Size(ParamType):
     """A number of bytes: 4096, 512k, 1.5M."""
 
     name = "bytes"
@@ -36,7 +42,7 @@ class Size(click.ParamType):
         return size
 
 
-class Positive(click.ParamType):
+class Positive(ParamType):
     """A number of at least a minimum, whole or not."""
 
     name = "number"
@@ -63,7 +69,7 @@ class Positive(click.ParamType):
         return "more than 0" if self._minimum is None else f"at least {self._minimum:g}"
 
 
-class AllocFunction(click.ParamType):
+class AllocFunction(ParamType):
     """NAME:size=ARG[,ptr=ret|argN]"""
 
     name = "NAME:size=ARG[,ptr=ret|argN]"
@@ -83,7 +89,7 @@ class AllocFunction(click.ParamType):
         )
 
 
-class FreeFunction(click.ParamType):
+class FreeFunction(ParamType):
     """NAME:ptr=ARG"""
 
     name = "NAME:ptr=ARG"
@@ -97,7 +103,7 @@ class FreeFunction(click.ParamType):
         return CustomFunction(name, pointer=_argument(self, fields["ptr"], param, ctx))
 
 
-def _fields(kind: click.ParamType, value: str, known: set[str], param: click.Parameter | None,
+def _fields(kind: ParamType, value: str, known: set[str], param: click.Parameter | None,
             ctx: click.Context | None) -> tuple[str, dict[str, str]]:
     # C++ names hold colons; the fields follow the last one.
     name, _, rest = value.rpartition(":")
@@ -107,7 +113,7 @@ def _fields(kind: click.ParamType, value: str, known: set[str], param: click.Par
     return name, pairs
 
 
-def _argument(kind: click.ParamType, text: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+def _argument(kind: ParamType, text: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
     match = re.fullmatch(r"(?:arg)?(\d)", text)
     if not match or int(match[1]) >= REGISTER_ARGUMENTS:
         kind.fail(f"{text!r} is no argument; they are numbered from 0 to {REGISTER_ARGUMENTS - 1}.", param, ctx)

@@ -7,8 +7,8 @@ import errno
 import os
 
 import numpy as np
-from bcc.libbcc import lib
 
+from tracer.attach.bpf_syscall import delete_entry, lookup_batch
 from tracer.errors import CannotTrace
 
 #: Entries asked for at once; a bucket with more is retried with twice as many.
@@ -30,23 +30,21 @@ def drain_hash(fd: int, value: np.dtype[np.void], expected: int = 0) -> tuple[np
         if len(keys) - filled < chunk:
             keys = np.concatenate([keys, np.empty(max(chunk, len(keys)), np.uint64)])
             values = np.concatenate([values, np.empty(len(keys) - len(values), value)])
-        count = ct.c_uint32(chunk)
-        result = lib.bpf_lookup_batch(
+        count, problem = lookup_batch(
             fd,
-            None if first else ct.byref(cursor_in),
-            ct.byref(cursor_out),
-            ct.c_void_p(keys.ctypes.data + filled * 8),
-            ct.c_void_p(values.ctypes.data + filled * value.itemsize),
-            ct.byref(count),
+            0 if first else ct.addressof(cursor_in),
+            ct.addressof(cursor_out),
+            keys.ctypes.data + filled * 8,
+            values.ctypes.data + filled * value.itemsize,
+            chunk,
         )
-        problem = ct.get_errno() if result < 0 else 0
         if problem == errno.ENOSPC:
             chunk *= 2
             continue
         if problem not in (0, errno.ENOENT):
             raise CannotTrace(f"The table of blocks could not be read: {os.strerror(problem)}.",
                               "Batch look-ups need Linux 5.6 or newer.")
-        filled += count.value
+        filled += count
         if problem == errno.ENOENT:
             return keys[:filled], values[:filled]
         cursor_in.value, first = cursor_out.value, False
@@ -54,18 +52,5 @@ def drain_hash(fd: int, value: np.dtype[np.void], expected: int = 0) -> tuple[np
 
 def delete_keys(fd: int, keys: np.ndarray) -> None:
     """Remove keys, u64, shape (n,), from the hash map behind fd; those that are gone already are fine."""
-    key = ct.c_uint64()
-    for value in keys.tolist():
-        key.value = value
-        lib.bpf_delete_elem(fd, ct.byref(key))
-
-
-def update(fd: int, key: ct.Structure | ct._SimpleCData[int], value: ct._SimpleCData[int]) -> None:
-    """Set one entry; raises OSError."""
-    if lib.bpf_update_elem(fd, ct.byref(key), ct.byref(value), 0) < 0:
-        raise OSError(ct.get_errno(), os.strerror(ct.get_errno()))
-
-
-def delete(fd: int, key: ct._SimpleCData[int]) -> None:
-    """Remove one entry, if it is there."""
-    lib.bpf_delete_elem(fd, ct.byref(key))
+    for key in keys.tolist():
+        delete_entry(fd, ct.c_uint64(key))

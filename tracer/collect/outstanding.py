@@ -10,9 +10,9 @@ from tracer.collect.drain import delete_keys, drain_hash
 
 
 def read_blocks(program: Program, expected: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return every live block: keys u64 (n,) and records OUTSTANDING (n,). Those born or freed meanwhile may be missing.
+    """Return every live block: keys u64 (n,) and records OUTSTANDING (n,).
 
-    expected is how many there are thought to be.
+    Those born or freed meanwhile may be missing. expected is how many there are thought to be.
     """
     if program.blocks is None:
         return drain_hash(program.overflow_fd, records.OUTSTANDING, expected)

@@ -87,7 +87,7 @@ def add_counters(into: np.ndarray, more: np.ndarray) -> None:
 
 
 def identify(stacks: np.ndarray) -> np.ndarray:
-    """Return the identity of every stack, u64 (n,): of its image, epoch, end and addresses; clears what is beyond depth."""
+    """Return what every stack is known by, u64 (n,): its image, epoch, end, addresses. Clears what is beyond depth."""
     addresses = stacks["addresses"]
     beyond = np.arange(addresses.shape[1])[None, :] >= stacks["depth"][:, None]
     addresses[beyond] = 0
@@ -101,7 +101,9 @@ def identify(stacks: np.ndarray) -> np.ndarray:
     return np.asarray(identity, np.uint64)
 
 
-def merge_sites(taken_ns: int, counters: np.ndarray, stacks: np.ndarray, retired: Retired) -> tuple[Snapshot, np.ndarray]:
+def merge_sites(
+    taken_ns: int, counters: np.ndarray, stacks: np.ndarray, retired: Retired
+) -> tuple[Snapshot, np.ndarray]:
     """Return a snapshot with one row per distinct stack, and for each given site its row, shape (len(counters),).
 
     counters SITE (n,) and stacks (n,) are copies of the kernel side's; sites with the same stack become one.

@@ -26,4 +26,5 @@ def relative_errors(snapshot: Snapshot) -> np.ndarray:
     variance of the sum (Horvitz-Thompson estimator for independent trials).
     """
     variance = snapshot.counters["variance"].astype(np.float64)
-    return np.sqrt(variance) / np.maximum(snapshot.counters["allocated_bytes"] - snapshot.counters["freed_bytes"], 1)
+    live = snapshot.counters["allocated_bytes"] - snapshot.counters["freed_bytes"]
+    return np.asarray(np.sqrt(variance) / np.maximum(live, 1))
