@@ -274,16 +274,24 @@ static __always_inline int freed(struct pt_regs *ctx, u64 probe)
 }
 
 /* The probe's description: a cookie, or on kernels without them (before 5.15) a look-up by who and where. */
-static __always_inline u64 probe_here(struct pt_regs *ctx)
+static __always_inline u64 probe_here(struct pt_regs *ctx, int expected)
 {
 #ifdef PROBES_BY_ADDRESS
-	u64 key = bpf_get_current_pid_tgid() >> 32, *probe;
-	u32 process = key, *slot = slots.lookup(&process);
+	struct bpf_pidns_info task = {};
+	u32 process, *slot;
+	u64 key, *probe;
 
+	if (bpf_get_ns_current_pid_tgid(PID_NAMESPACE_DEVICE, PID_NAMESPACE_INODE, &task, sizeof(task)))
+		return 0;
+	process = task.tgid;
+	slot = slots.lookup(&process);
 	if (!slot)
 		return 0;
 	key = ctx->ip | IMAGE_KEY(*slot);
 	probe = probes.lookup(&key);
+	if (!probe && expected)
+		/* After an exec the code is elsewhere, and Python has not said yet where. */
+		lose(LOSS_IN_FLIGHT, 0);
 	return probe ? *probe : 0;
 #else
 	return bpf_get_attach_cookie(ctx);
@@ -306,7 +314,7 @@ int heap_session(struct pt_regs *ctx)
 #else
 int heap_enter(struct pt_regs *ctx)
 {
-	u64 probe = probe_here(ctx);
+	u64 probe = probe_here(ctx, 1);
 
 	if (probe)
 		begin(ctx, probe);
@@ -315,13 +323,13 @@ int heap_enter(struct pt_regs *ctx)
 
 int heap_return(struct pt_regs *ctx)
 {
-	return returned(ctx, PROBE_ACTION(probe_here(ctx)) == ACTION_EXIT);
+	return returned(ctx, PROBE_ACTION(probe_here(ctx, 0)) == ACTION_EXIT);
 }
 #endif
 
 int heap_free(struct pt_regs *ctx)
 {
-	u64 probe = probe_here(ctx);
+	u64 probe = probe_here(ctx, 1);
 
 	return probe ? freed(ctx, probe) : 0;
 }

@@ -44,7 +44,7 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 /* On the dynamic loader's _dl_debug_state, which it calls for debuggers after each change. */
 int process_mappings(struct pt_regs *ctx)
 {
-	u32 slot = PROBE_SLOT(probe_here(ctx));
+	u32 slot = PROBE_SLOT(probe_here(ctx, 1));
 	struct image *image = images.lookup(&slot);
 
 	if (image)

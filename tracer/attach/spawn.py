@@ -33,6 +33,7 @@ SYS_MMAP = 9
 PROT_EXEC = 4
 AT_ENTRY = 9
 BREAKPOINT = 0xCC
+WORD = (1 << 64) - 1
 #: struct user_regs_struct (sys/user.h): 27 words, of which these are read.
 REGISTERS = struct.Struct("<27Q")
 RDX, ORIG_RAX, RIP = 12, 15, 16
@@ -124,15 +125,16 @@ class HeldCommand:
     def _entry_point(self) -> int:
         with open(f"/proc/{self.pid}/auxv", "rb") as file:
             words = struct.iter_unpack("<QQ", file.read())
-        return next(value for key, value in words if key == AT_ENTRY)
+        entry: int = next(value for key, value in words if key == AT_ENTRY)
+        return entry
 
     def _ptrace(self, request: int, address: int, data: int) -> int:
         ct.set_errno(0)
-        result = int(_libc.ptrace(request, self.pid, address, data))
+        result: int = _libc.ptrace(request, self.pid, address, data)
         if result == -1 and ct.get_errno():
             raise CannotTrace(f"The command cannot be held: {os.strerror(ct.get_errno())}.",
                               "leaktrace needs CAP_SYS_PTRACE, and no other debugger may trace the command.")
-        return result & (1 << 64) - 1
+        return result & WORD
 
 
 def _run(program: str, words: list[str]) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,11 +18,13 @@ from tracer.attach.target import Process
 from tracer.collect.unwind_rules import FRAME_POINTER_RULE, RuleTable, Unwinder
 from tracer.limits import MAX_SLOTS
 from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK
-from tracer.settings import Settings
+from tracer.settings import AttachWay, Settings
 
 #: The dynamic loader: it has allocator functions for its own start, which the program never calls.
 LOADER_PREFIX = "ld-linux"
 LOADER_HOOK = "_dl_debug_state"
+#: The mappings are not read again sooner than this for an address that is in none: it may just be no address.
+PAUSE_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Attached:
     pid: int
     path: str
     plan: Plan
+    key: ObjectKey | None
 
 
 class Tracee:
@@ -52,6 +56,8 @@ class Tracee:
         self._objects = objects
         self._loader_watched = False
         self._unwinder: Unwinder | None = None
+        self._stale = False
+        self._read_at = 0
 
     def unwinder(self, table: RuleTable) -> Unwinder:
         """Return the unwinder of the present image."""
@@ -68,9 +74,11 @@ class Tracee:
         if not space.mappings:
             return False
         lost = bool(_code(self.space) - _code(space))
+        self._read_at = time.monotonic_ns()
         if lost:
             self.epoch += 1
             self._unwinder = None
+            self._stale = True
         self.space = space
         self.spaces[self.image, self.epoch] = space
         self._objects.hold(self.process, space)
@@ -116,7 +124,7 @@ class Tracee:
         fresh = []
         for mapping, plan in self.find_plans():
             links.attach(self.process.file_path(mapping), self.process.pid, self.slot, plan, self.addresses_of(mapping))
-            fresh.append(Attached(self.process.pid, mapping.path, plan))
+            fresh.append(Attached(self.process.pid, mapping.path, plan, object_key(mapping)))
         if not self._loader_watched:
             self._watch_loader(links)
         self.attached += fresh
@@ -126,7 +134,7 @@ class Tracee:
 
     def addresses_of(self, mapping: Mapping) -> _Addresses:
         """Return the function from a file offset to its run-time addresses."""
-        return _Addresses(self, mapping)
+        return _Addresses(self, object_key(mapping))
 
     def _watch_loader(self, links: Links) -> None:
         for key, mapping in self.space.objects().items():
@@ -152,6 +160,7 @@ class Tracee:
         self.space = AddressSpace.of(())
         self._loader_watched = False
         self._unwinder = None
+        self._stale = True
         # Files that were attached stay so: the probes are on the file, and the kernel puts them into the new image.
         self.exe = self.process.exe
 
@@ -159,9 +168,24 @@ class Tracee:
         """Tell the kernel side of the epoch and the trampoline, and take back rules of code that is gone."""
         row = program.images[self.slot : self.slot + 1]
         row["epoch"] = self.epoch
+        if program.way is AttachWay.PERF:
+            self._describe_probes(program)
         trampoline = self.process.trampoline(self.space)
         if trampoline is not None:
             row["trampoline"] = trampoline
+        if self._stale:
+            self._stale = False
+            self._take_back_rules(table)
+
+    def _describe_probes(self, program: Program) -> None:
+        """Say again what probes without cookies mean: their code may have been mapped elsewhere meanwhile."""
+        for each in self.attached:
+            addresses = _Addresses(self, each.key)
+            for probe in each.plan.probes:
+                for address in addresses(probe.file_offset):
+                    program.describe_probe(self.slot, address, probe.entry.encode(self.slot))
+
+    def _take_back_rules(self, table: RuleTable) -> None:
         mine = self.image & IMAGE_MASK
 
         def is_stale(key: int) -> bool:
@@ -176,7 +200,7 @@ class Tracee:
         """Return the rule at an address (collect.unwind_rules.RuleSource)."""
         at = address if interrupted else address - 1
         mapping = self._code_at(at)
-        if mapping is None:
+        if mapping is None and time.monotonic_ns() - self._read_at > PAUSE_NS:
             self.read_mappings()
             mapping = self._code_at(at)
         return self._objects.rule_at(mapping, at) if mapping else FRAME_POINTER_RULE
@@ -195,8 +219,8 @@ class Tracee:
 
 
 class _Addresses:
-    def __init__(self, tracee: Tracee, mapping: Mapping) -> None:
-        self._tracee, self._key = tracee, object_key(mapping)
+    def __init__(self, tracee: Tracee, key: ObjectKey | None) -> None:
+        self._tracee, self._key = tracee, key
 
     def __call__(self, file_offset: int) -> Iterable[int]:
         for mapping in self._tracee.space.mappings:

@@ -51,6 +51,8 @@ def _remarks(finding: Finding, several: bool) -> str:
 
 def describe(frame: Frame) -> str:
     """Return one line for a frame: address, function+offset, [module], file:line."""
+    if frame.why is Why.UNWIND_STOPPED and not frame.address:
+        return "(no room was left to record their stacks)"
     if frame.why is Why.UNWIND_STOPPED:
         return "(the stack could not be followed further)"
     parts = [f"{frame.address:#018x}"]

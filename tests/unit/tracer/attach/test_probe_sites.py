@@ -21,24 +21,24 @@ def code(*parts: str) -> bytes:
     return bytes.fromhex("".join(parts))
 
 
-@pytest.mark.parametrize("first", range(256))
-def test_the_first_byte_says_what_the_kernel_emulates(first: int) -> None:
+def emulated_among(prefix: str) -> set[int]:
+    """Return the bytes that make an emulated instruction when they follow prefix; zeroes come behind."""
+    return {byte for byte in range(256) if is_emulated(bytes.fromhex(prefix) + bytes([byte, 0, 0, 0, 0, 0]))}
+
+
+def test_the_first_byte_says_what_the_kernel_emulates() -> None:
     """nop, jmp, call, short jcc and push of a register are emulated, and no other one-byte opcode."""
-    emulated = {0x90, 0xE8, 0xE9, 0xEB, *range(0x50, 0x58), *range(0x70, 0x80)}
-    # Behind a REX prefix or 0F stands another opcode: here one that is not emulated.
-    assert is_emulated(bytes([first]) + b"\0\0\0\0\0") is (first in emulated)
+    assert emulated_among("") == {0x90, 0xE8, 0xE9, 0xEB, *range(0x50, 0x58), *range(0x70, 0x80)}
 
 
-@pytest.mark.parametrize("second", range(256))
-def test_two_byte_opcodes(second: int) -> None:
+def test_two_byte_opcodes() -> None:
     """Of the opcodes behind 0F, the near conditional jumps alone are emulated."""
-    assert is_emulated(bytes([0x0F, second, 0, 0, 0, 0])) is (0x80 <= second < 0x90)
+    assert emulated_among("0f") == set(range(0x80, 0x90))
 
 
-@pytest.mark.parametrize("second", range(256))
-def test_pushes_of_the_upper_registers(second: int) -> None:
+def test_pushes_of_the_upper_registers() -> None:
     """Behind REX.B, push of r8 to r15 is emulated, and nothing else: 41 90 is no nop but an exchange."""
-    assert is_emulated(bytes([0x41, second, 0, 0, 0, 0])) is (0x50 <= second < 0x58)
+    assert emulated_among("41") == set(range(0x50, 0x58))
 
 
 @pytest.mark.parametrize("text", ["f30f1efa", "66e80000", "f2e900000000", "ff2500000000", "ff30", "6a00", "0f", "41", ""])
@@ -81,9 +81,9 @@ def test_an_argument_that_changes_first(text: str, argument: int) -> None:
     assert probe_site(body, others) == ProbeSite(len(bytes.fromhex(text)), True)
 
 
-@pytest.mark.parametrize("text", ["4883ec08", "6a01", "c8080000", "4883e4f0", "5c"])
+@pytest.mark.parametrize("text", ["4883ec08", "6a01", "4883e4f0", "488d6424f8", "5c"])
 def test_the_stack_pointer_moves_first(text: str) -> None:
-    """A return probe looks for the return address at rsp: behind sub, push of a constant, enter, and, pop it is gone."""
+    """A return probe looks for the return address at rsp: behind sub, push 1, and, lea, pop it is gone."""
     assert probe_site(code(text, PUSH, RET), frozenset()) == ENTRY
 
 
@@ -112,7 +112,7 @@ def test_a_loop_far_away_is_seen() -> None:
     assert probe_site(body + b"\x0f\x85" + back.to_bytes(4, "little", signed=True) + b"\xc3", FIRST) == ENTRY
 
 
-@pytest.mark.parametrize("text", ["e302", "ffe0", "ff15000000", "c3", "cc", "0f0b", "06"])
+@pytest.mark.parametrize("text", ["e302", "ffe0", "ff15000000", "c3", "cc", "06"])
 def test_what_cannot_be_passed(text: str) -> None:
     """Not every call comes by behind a jrcxz, an indirect jump, a return, a trap, or bytes that are no instruction."""
     assert probe_site(code(text, PUSH, PUSH, RET), frozenset()) == ENTRY
@@ -154,7 +154,7 @@ def test_compiled_functions(compile_shared: Callable[..., Path], protection: str
     made = compile_shared(COMPILED, "-fomit-frame-pointer", f"-fcf-protection={protection}")
     start = 4 if protection == "full" else 0
     assert site_of(made, "guarded", FIRST) == ProbeSite(start + 3, True)
-    assert site_of(made, "saves", frozenset({0, 1})) == ProbeSite(start + (0 if start == 0 else 0), True)
+    assert site_of(made, "saves", frozenset({0, 1})) == ProbeSite(start, True)
     assert site_of(made, "first_changed", frozenset({0, 1})) == ENTRY
     assert site_of(made, "loops", frozenset({0, 1})) == ENTRY
 
