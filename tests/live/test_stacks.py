@@ -21,7 +21,7 @@ OWN_SIZES = range(50000, 50100)
 GDB_SCRIPT = """
 import gdb, json
 for setting in ("pagination off", "confirm off", "breakpoint pending on", "print thread-events off",
-                "debuginfod enabled off"):
+                "debuginfod enabled off", "backtrace past-main on"):
     try:
         gdb.execute("set " + setting)
     except gdb.error:

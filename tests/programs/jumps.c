@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <stdint.h>
 
-enum { ROUNDS = 50, UNTOUCHED = 65536 };
+enum { ROUNDS = 50, UNTOUCHED = 8192 };
 /* Sizes for which pool_alloc() does not return. */
 enum { JUMPS = 1000001, RAISES = 1000002 };
 

@@ -103,7 +103,7 @@ NOINLINE static void by_new_deeper(bool keep, int levels)
 /* The array covers where a call that threw had its stack, and leaves it as it was. */
 NOINLINE static void by_new_over_untouched_stack(bool keep)
 {
-	volatile char untouched[65536];
+	volatile char untouched[8192];
 
 	untouched[0] = 0;
 	Node *node = new Node;

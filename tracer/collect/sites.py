@@ -79,7 +79,8 @@ class SiteReader:
         rows = row_of_site[values["site"]]
         # A block of a site that came after the sites were read, or of an image that has gone.
         known = rows >= 0
-        keys, values, rows = keys[known], values[known], rows[known]
+        if not known.all():
+            keys, values, rows = keys[known], values[known], rows[known]
         return Blocks(
             keys & np.uint64(records.ADDRESS_MASK),
             values["packed"] & np.uint64(records.SIZE_MASK),

@@ -137,7 +137,9 @@ def with_blocks(snapshot: Snapshot, blocks: Blocks, older_ns: int, *, keep: bool
     keep leaves these blocks in the result, for a report that lists them.
     """
     old = blocks.ages >= older_ns
-    chosen = Blocks(*(getattr(blocks, name)[old] for name in ("addresses", "sizes", "ages", "weights", "rows")))
+    chosen = blocks
+    if not old.all():
+        chosen = Blocks(*(getattr(blocks, name)[old] for name in ("addresses", "sizes", "ages", "weights", "rows")))
     count = len(snapshot)
     bytes_ = np.zeros(count, np.int64)
     np.add.at(bytes_, chosen.rows, (chosen.sizes * chosen.weights).astype(np.int64))
