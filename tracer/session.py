@@ -7,12 +7,11 @@ import platform
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tracer import records
 from tracer.attach.compiler import Compilation
 from tracer.attach.links import Links
 from tracer.attach.loader import LoadedObject
@@ -20,16 +19,15 @@ from tracer.attach.objects import Objects
 from tracer.attach.program import Program
 from tracer.attach.spawn import HeldCommand
 from tracer.attach.start import Prepared, prepare
-from tracer.attach.tracee import Attached, Tracee
-from tracer.collect.ring import RecordQueue
+from tracer.attach.tracee import Tracee
 from tracer.collect.sites import SiteReader
 from tracer.collect.snapshot import Snapshot
-from tracer.collect.unwind_rules import Miss, RuleTable, StackTable
+from tracer.collect.unwind_rules import RuleTable
 from tracer.errors import CannotTrace
+from tracer.events import KernelEvents
 from tracer.fill import fill_report
 from tracer.limits import MAX_SLOTS
-from tracer.losses import loss_index
-from tracer.records import EventKind, StackEnd
+from tracer.listener import Listener
 from tracer.report.model import Report
 from tracer.settings import Settings
 
@@ -39,39 +37,7 @@ PATIENCE = 0.5
 BREATH = 0.0005
 #: Nice value: leaktrace works little, but what it does is waited for.
 PRIORITY = -10
-#: Compared as a number: there may be tens of thousands of them in a second.
-MISS = int(EventKind.MISS)
-#: Stacks that Python could not finish either count as the kernel side counts its own.
-LOSS_OF_END = {
-    StackEnd.DEPTH: "stack_depth",
-    StackEnd.NO_COPY: "stack_no_copy",
-    StackEnd.UNREADABLE: "stack_unreadable",
-    StackEnd.UNSUPPORTED: "stack_unsupported",
-}
 SECOND = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class TraceLine:
-    """One allocation or free as it happens (--trace): seconds since the start, thread, address, size in bytes."""
-
-    elapsed_s: float
-    pid: int
-    tid: int
-    allocated: bool
-    address: int
-    size: int
-
-
-@dataclass(slots=True)
-class Listener:
-    """Who is told of what is not the report: all optional."""
-
-    attached: Callable[[Attached], None] = lambda _: None
-    progress: Callable[[str], None] = lambda _: None
-    notice: Callable[[str], None] = lambda _: None
-    traced: Callable[[TraceLine], None] = lambda _: None
-    timing: Callable[[str], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -106,8 +72,7 @@ class Session:
         self._command: HeldCommand | None = None
         self._links: Links | None = None
         self._program: Program | None = None
-        self._queue: RecordQueue | None = None
-        self._changed: set[int] = set()
+        self._events: KernelEvents | None = None
         self._earlier: tuple[int, Snapshot] | None = None
 
     def __enter__(self) -> Session:
@@ -156,12 +121,11 @@ class Session:
         self._links = Links(program, bare=settings.bare_traps)
         self._table = RuleTable(program.rules)
         self._reader = SiteReader(program)
-        self._stacks = StackTable(program.stacks)
-        self._queue = RecordQueue(program.ring, self._is_urgent, self._handle_record)
         program.images["number"] = range(MAX_SLOTS)
         program.watch_exec()
         _hurry()
         self._clock = _Clock(int(settings.interval * SECOND))
+        self._events = KernelEvents(program, self.tracees, self._reader, self._table, self.listener, self._clock.start)
         if self._command:
             tracee = self.tracees[-1]
             self._command.release(lambda: self._look_again(tracee), self._drain_ring)
@@ -197,6 +161,10 @@ class Session:
             # It is just ending; its pidfd will say so.
             pass
         tracee.publish(self._program, self._table)
+
+    def _drain_ring(self) -> bool:
+        """Handle what the kernel side has sent; return whether there was anything."""
+        return self._events.drain(self._look_again) if self._events else False
 
     def reports(self) -> Iterator[Report]:
         """Yield a report at each interval, and a last one when the trace ends: by count, duration, stop() or exit."""
@@ -252,64 +220,6 @@ class Session:
         """Return how much kernel memory the maps hold."""
         return self._program.kernel_bytes() if self._program else 0
 
-    def _drain_ring(self) -> None:
-        if self._queue is None:
-            return
-        if not self._queue.drain():
-            # A record is being written, perhaps by a thread that has lost its processor: let it have this one.
-            time.sleep(BREATH)
-        for slot in self._changed:
-            self._look_again(self.tracees[slot])
-        self._changed.clear()
-
-    def _is_urgent(self, record: memoryview) -> bool:
-        """Whether it is a miss at an address for which no rule is known yet."""
-        kind, slot, _, image, _ = records.EVENT_STRUCT.unpack_from(record, 0)
-        if kind != MISS:
-            return False
-        tracee = self.tracees[slot]
-        pc = records.MISS_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)[4]
-        return image == tracee.image and not tracee.unwinder(self._table).knows(pc)
-
-    def _handle_record(self, record: memoryview) -> None:
-        head = records.EVENT_STRUCT.unpack_from(record, 0)
-        if head[0] == MISS:
-            self._answer(self.tracees[head[1]], head[3], record)
-        else:
-            self._handle(EventKind(head[0]), head, record)
-
-    def _handle(self, kind: EventKind, head: tuple[int, ...], record: memoryview) -> None:
-        _, slot, tid, image, at = head
-        tracee = self.tracees[slot]
-        if kind is EventKind.MAPPINGS:
-            self._changed.add(slot)
-        elif kind is EventKind.EXEC:
-            self._follow_exec(tracee, image)
-            self._changed.add(slot)
-        else:
-            address, size, _ = records.TRACE_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)
-            elapsed = (at - self._clock.start) / SECOND
-            self.listener.traced(
-                TraceLine(elapsed, tracee.process.pid, tid, kind is EventKind.ALLOCATED, address, size))
-
-    def _answer(self, tracee: Tracee, image: int, record: memoryview) -> None:
-        start = records.EVENT_STRUCT.size
-        site, copied, missing, _, pc, sp, bp, _ = records.MISS_STRUCT.unpack_from(record, start)
-        self._reader.note_provisional(site)
-        if image != tracee.image or self._program is None:
-            return
-        memory = record[start + records.MISS_STRUCT.size :][:copied]
-        ended = tracee.unwinder(self._table).answer(Miss(image, site, pc, sp, bp, memory, missing), self._stacks)
-        if site and ended in LOSS_OF_END:
-            self._program.losses["count"][loss_index(LOSS_OF_END[ended])] += 1
-
-    def _follow_exec(self, tracee: Tracee, image: int) -> None:
-        if self._command is None or not self._command.held:
-            live, count = self._reader.drop_image(tracee.image)
-            self.listener.notice(f"process {tracee.process.pid} ran another program (exec): {count} blocks of the old "
-                                 f"one ({live} bytes) are gone and no longer counted")
-        tracee.became(image)
-
 
 def _hurry() -> None:
     """Be scheduled soon after a miss, also on a busy machine: until it is answered, its path goes on missing."""
@@ -347,7 +257,9 @@ class _Poller:
                 return
             for fd, _ in self._epoll.poll(left):
                 if fd == self._ring:
-                    session._drain_ring()
+                    if not session._drain_ring():
+                        # A record is being written, perhaps by a thread that lost its processor: let it have this one.
+                        time.sleep(BREATH)
                 elif fd in self._pidfds:
                     self._epoll.unregister(fd)
                     self._pidfds.pop(fd).alive = False

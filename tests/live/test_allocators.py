@@ -51,7 +51,7 @@ def test_linked_allocators_are_exact(
         assert_sites_exact(result.report, truth)
     assert_totals_exact(result.report["totals"], truth)
     assert result.report["losses"] == {}
-    assert f"attached to {kind}" in result.stderr
+    assert f"{kind} in " in result.stderr
     assert program.finish() == 0
 
 
@@ -66,7 +66,7 @@ def test_preloaded_allocators_are_exact(
     result = trace.stop()
     assert_sites_exact(result.report, truth)
     assert_totals_exact(result.report["totals"], truth)
-    assert f"attached to {name}" in result.stderr
+    assert f"{name} in " in result.stderr
     assert program.finish() == 0
 
 
@@ -120,7 +120,7 @@ def test_an_allocator_loaded_after_the_attach(
     program = run_program(build("loads.c"), plugin)
     trace = leaktrace.attach(program, "--attach", attach, *options)
     program.work()
-    trace.err.until(lambda line: "attached to" in line and "plugin.so" in line)
+    trace.err.until(lambda line: "plugin.so" in line)
     truth = [each for each in program.work() if each["function"] in mine]
     report = trace.stop().report
     assert_sites_exact(report, truth)
@@ -142,7 +142,7 @@ def test_one_object_only(build: Callable[..., Path], run_program: Any, leaktrace
     result = right.stop()
     assert_sites_exact(result.report, truth)
     assert_totals_exact(result.report["totals"], truth)
-    assert result.stderr.count("attached to ") == 1
+    assert "jemalloc in " in result.stderr and "glibc in " not in result.stderr
     assert wrong.stop().report["totals"]["allocated_count"] == 0
     assert program.finish() == 0
 
@@ -179,7 +179,7 @@ def test_a_real_server_holds_what_it_was_given(redis: tuple[int, Callable[[str],
     assert send("".join(f"SET key:{number} {'v' * 1000}\n" for number in range(1000))).count("OK") == 1000
     result = trace.stop()
     report = result.report
-    assert "attached to jemalloc" in result.stderr
+    assert "jemalloc in " in result.stderr
     assert report["losses"] == {}
     assert 1_000_000 <= report["totals"]["live_bytes"] <= 1_300_000
     # The values, and one entry of the keyspace for each.

@@ -100,6 +100,15 @@ NOINLINE static void uncover(size_t size)
 	untouched[1] = untouched[0];
 }
 
+/* Leaves nothing of what calls that are over had on the stack. */
+NOINLINE static void overwrite(void)
+{
+	volatile char written[UNTOUCHED];
+
+	for (size_t i = 0; i < sizeof(written); i++)
+		written[i] = 0;
+}
+
 static void jump_away(void)
 {
 	siglongjmp(back, 1);
@@ -161,6 +170,7 @@ int main(void)
 	choose_stack(0);
 	/* The very first traced call is one that does not return. */
 	escape(20, JUMPS);
+	overwrite();
 	descend(40, at_once_deeper, 16);
 	tell(&at_once_deeper_tally);
 	say("end\n");
@@ -170,6 +180,7 @@ int main(void)
 
 		choose_stack(0);
 		escape(20, how);
+		overwrite();
 		descend(40, deeper, 32 + round);
 		escape(20, how);
 		descend(20, same_depth, 100 + round);

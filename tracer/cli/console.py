@@ -10,9 +10,10 @@ from symbolizer.demangle import demangle
 from tracer.attach.links import PlannedProbe
 from tracer.attach.start import Prepared
 from tracer.attach.tracee import Attached
+from tracer.listener import Listener, TraceLine
 from tracer.report import json, text
 from tracer.report.model import Report
-from tracer.session import Listener, Session, TraceLine, stop_on_signals
+from tracer.session import Session, stop_on_signals
 from tracer.settings import Settings
 
 WRITERS = {"text": text.write, "json": json.write}

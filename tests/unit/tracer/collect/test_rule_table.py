@@ -1,0 +1,203 @@
+"""RuleTable (tracer/collect/unwind_rules.py): what Python puts there, bpf/stack.c finds.
+
+The look-up is the C's own, compiled; and once more in Python, as the C states it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracer import limits, records
+from tracer.collect.unwind_rules import SPREAD, RuleTable, rule_key
+
+BPF = Path(__file__).parents[4] / "bpf"
+STACK_C, UNWIND_H = (BPF / "stack.c").read_text(), (BPF / "unwind.h").read_text()
+
+FAKE = """
+    #include <stdint.h>
+    typedef uint64_t u64; typedef int64_t s64; typedef uint32_t u32;
+    #define __always_inline inline __attribute__((always_inline))
+    #define NULL ((void *)0)
+    struct rule_bucket { u64 keys[4]; u64 rules[4]; };
+    static struct rule_bucket *buckets;
+    static struct rule_bucket *look(u32 *index)
+    {
+        return *index < 1u << RULE_BUCKET_BITS ? &buckets[*index] : NULL;
+    }
+    static const struct { struct rule_bucket *(*lookup)(u32 *); } rules = { look };
+"""
+
+
+def c_function(text: str, name: str) -> str:
+    found = re.search(rf"^static [^\n]*\b{name}\([^;]*?\n{{\n.*?^}}$", text, re.MULTILINE | re.DOTALL)
+    assert found, name
+    return found[0]
+
+
+LookUp = Callable[[np.ndarray, int], int]
+
+
+@pytest.fixture(scope="module")
+def look_up(tmp_path_factory: pytest.TempPathFactory) -> LookUp:
+    """Return rule_of() of bpf/stack.c, for 8 buckets."""
+    folder = tmp_path_factory.mktemp("rules")
+    spread = re.search(r"^#define SPREAD .*$", STACK_C, re.MULTILINE)
+    assert spread
+    (folder / "rules.c").write_text("\n".join([
+        "#define RULE_BUCKET_BITS 3", FAKE, spread[0], c_function(UNWIND_H, "mask_of_zero"),
+        c_function(STACK_C, "rule_in"), c_function(STACK_C, "rule_of"),
+        "u64 find(void *table, u64 key) { buckets = table; return rule_of(key); }",
+    ]))
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "rules.so", folder / "rules.c"], check=True)
+    find = ctypes.CDLL(str(folder / "rules.so")).find
+    find.argtypes, find.restype = (ctypes.c_void_p, ctypes.c_uint64), ctypes.c_uint64
+    return lambda buckets, key: int(find(buckets.ctypes.data, key))
+
+
+def found_in_python(buckets: np.ndarray, key: int) -> int:
+    """Do as rule_of() of bpf/stack.c: hash, four keys, then those of the neighbour; 0 where the key is not."""
+    shift = 64 - (len(buckets).bit_length() - 1)
+    home = (key * SPREAD & (1 << 64) - 1) >> shift
+    for index in (home, home ^ 1):
+        for place in range(records.RULES_PER_BUCKET):
+            if int(buckets["keys"][index, place]) == key:
+                return int(buckets["rules"][index, place])
+    return 0
+
+
+def empty(buckets: int = 8) -> np.ndarray:
+    return np.zeros(buckets, records.RULE_BUCKET)
+
+
+#: Return addresses of one program, some interrupted, of several images.
+KEYS = st.builds(
+    lambda step, image, interrupted: rule_key(0x5555_5555_0000 + step * 5 | interrupted * records.INTERRUPTED, image),
+    st.integers(0, 500), st.integers(0, 130), st.booleans())
+
+
+def test_the_constants_are_those_of_the_c() -> None:
+    """Both sides spread keys by the same number, and agree on how many rules a bucket has."""
+    assert re.search(rf"^#define SPREAD 0x{SPREAD:X}ULL$", STACK_C, re.MULTILINE)
+    assert f"#define RULES_PER_BUCKET {records.RULES_PER_BUCKET}\n" in (BPF / "records.h").read_text()
+
+
+def test_keys_are_those_of_the_c() -> None:
+    """A key is the address, its mark, and the image's number as IMAGE_KEY() shifts it."""
+    macro = re.search(r"#define IMAGE_KEY\(image\) \(\(u64\)\(\(image\) & (0x[0-9a-f]+)\) << (\d+)\)", STACK_C)
+    assert macro
+    mask, shift = int(macro[1], 16), int(macro[2])
+    for image in (0, 1, 64, 0x7FFF, 0x8001, 0x12345):
+        for address in (0x401000, records.ADDRESS_MASK, 0x401000 | records.INTERRUPTED):
+            assert rule_key(address, image) == address | (image & mask) << shift
+
+
+@given(st.lists(st.tuples(KEYS, st.integers(1, (1 << 64) - 1)), max_size=90))
+def test_what_is_installed_is_found(look_up: LookUp, rules: list[tuple[int, int]]) -> None:
+    """Each key is found with its last rule, but for as many as were evicted; no key is found that was not installed."""
+    buckets = empty()
+    table = RuleTable(buckets)
+    for key, rule in rules:
+        table.install(key, rule)
+        assert look_up(buckets, key) == rule
+    last = dict(rules)
+    found = {key: look_up(buckets, key) for key in last}
+    assert all(rule in (0, last[key]) for key, rule in found.items())
+    # A key that was evicted may have been installed again.
+    assert len(last) - sum(rule != 0 for rule in found.values()) <= table.evicted
+    assert len(last) > 32 or not table.evicted or np.count_nonzero(buckets["keys"]) >= records.RULES_PER_BUCKET * 2
+    assert {key: found_in_python(buckets, key) for key in last} == found
+    assert look_up(buckets, rule_key(0x7777_0000_0000, 3)) == 0
+
+
+def keys_of_one_bucket(count: int, buckets: int = 8) -> list[int]:
+    shift = 64 - (buckets.bit_length() - 1)
+    mine = (key for key in range(0x1000, 0x100000) if (key * SPREAD & (1 << 64) - 1) >> shift == 5)
+    return [next(mine) for _ in range(count)]
+
+
+def test_a_full_bucket_uses_its_neighbour(look_up: LookUp) -> None:
+    """Eight keys of one bucket fit: four at home, four next door, and nothing is evicted."""
+    buckets = empty()
+    table = RuleTable(buckets)
+    keys = keys_of_one_bucket(8)
+    for number, key in enumerate(keys, 1):
+        table.install(key, number)
+    assert [look_up(buckets, key) for key in keys] == list(range(1, 9))
+    assert set(buckets["keys"][5].tolist()) == set(keys[:4])
+    assert set(buckets["keys"][4].tolist()) == set(keys[4:])
+    assert table.evicted == 0
+
+
+def test_eviction(look_up: LookUp) -> None:
+    """A ninth key takes the place of one at home; that one can come back, and no rule answers for another key."""
+    buckets = empty()
+    table = RuleTable(buckets)
+    keys = keys_of_one_bucket(20)
+    for number, key in enumerate(keys, 1):
+        table.install(key, number)
+        assert look_up(buckets, key) == number
+    assert table.evicted == 12
+    present = [key for key in keys if look_up(buckets, key)]
+    assert len(present) == 8
+    assert all(look_up(buckets, key) == keys.index(key) + 1 for key in present)
+    gone = next(key for key in keys if key not in present)
+    table.install(gone, 99)
+    assert look_up(buckets, gone) == 99
+    assert sum(look_up(buckets, key) != 0 for key in keys) == 8
+
+
+def test_evictions_take_turns(look_up: LookUp) -> None:
+    """Places are taken in turn, so that the newest four keys stay."""
+    buckets = empty()
+    table = RuleTable(buckets)
+    keys = keys_of_one_bucket(30)
+    for key in keys:
+        table.install(key, key)
+        recent = keys[max(0, keys.index(key) - 3) : keys.index(key) + 1]
+        assert all(look_up(buckets, each) == each for each in recent)
+
+
+def test_installed_again(look_up: LookUp) -> None:
+    """A key that is installed again has the new rule, in the place it had."""
+    buckets = empty()
+    table = RuleTable(buckets)
+    table.install(0x1000, 5)
+    table.install(0x1000, 6)
+    assert look_up(buckets, 0x1000) == 6
+    assert np.count_nonzero(buckets["keys"]) == 1
+
+
+def test_remove(look_up: LookUp) -> None:
+    """What is unwanted is no longer found, its place is used again, and the rest stays."""
+    buckets = empty()
+    table = RuleTable(buckets)
+    keys = keys_of_one_bucket(8)
+    for key in keys:
+        table.install(key, key)
+    unwanted = set(keys[::2])
+    table.remove(lambda key: key in unwanted)
+    assert [look_up(buckets, key) for key in keys] == [0 if key in unwanted else key for key in keys]
+    for key in unwanted:
+        table.install(key, key + 1)
+    assert table.evicted == 0
+    assert [look_up(buckets, key) for key in keys] == [key + 1 if key in unwanted else key for key in keys]
+
+
+def test_the_real_size() -> None:
+    """As many buckets as the C has: 10,000 return addresses find room without eviction."""
+    buckets = empty(1 << limits.RULE_BUCKET_BITS)
+    table = RuleTable(buckets)
+    keys = [rule_key(0x7F12_3456_0000 + 37 * number, 64) for number in range(10_000)]
+    for key in keys:
+        table.install(key, key)
+    assert table.evicted == 0
+    assert all(found_in_python(buckets, key) == key for key in keys)

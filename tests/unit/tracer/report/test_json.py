@@ -1,0 +1,146 @@
+"""The JSON report: schema leaktrace/1 as DESIGN.md, section 6, promises it to its readers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO, TextIOWrapper
+from typing import Any
+
+import pytest
+
+from symbolizer.frame import Frame, Why
+from tracer.report.json import document, write
+from tracer.report.model import Block, Finding, LossNote, Report, Target
+
+MakeReport = Callable[..., Report]
+MakeFinding = Callable[..., Finding]
+
+
+def test_promised_keys(report: MakeReport) -> None:
+    """Every key of the schema is there with its type: a reader can rely on it."""
+    made = document(report())
+    assert made["schema"] == "leaktrace/1"
+    assert made["taken"] == "2026-03-01T09:05:07+02:00"
+    assert made["elapsed_s"] == 5.012
+    assert made["kernel"] == "6.18.44"
+    assert made["target"] == {"pid": 4711, "comm": "server", "exe": "/usr/bin/server"}
+    assert made["complete"] is True
+    assert made["losses"] == {}
+    assert made["totals"].items() >= {
+        "live_bytes": 4096, "live_count": 4, "allocated_bytes": 8192, "allocated_count": 8, "freed_count": 4}.items()
+    assert len(made["sites"]) == 1
+
+
+def test_promised_keys_of_a_site(report: MakeReport, finding: MakeFinding) -> None:
+    """A site has its figures, and null where something was not asked for or is not known."""
+    (made,) = document(report(finding(growth_bytes_per_s=-1.5)))["sites"]
+    frames = made.pop("frames")
+    assert made.items() >= {
+        "rank": 1, "source": "heap", "bytes": 4096, "count": 4, "allocated_bytes": 8192, "allocated_count": 8,
+        "freed_count": 4, "oldest_s": 4.2, "growth_bytes_per_s": -1.5, "verdict": None, "reachability": None}.items()
+    assert frames == [
+        {"address": "0x7f0000001234", "function": "make_node", "offset": 18, "module": "/usr/lib/libnode.so.1",
+         "build_id": "ab12", "file": "src/node.c", "line": 7, "inlined": False, "why": None},
+        {"address": "0x401136", "function": "main", "offset": 0x36, "module": "/usr/bin/server", "build_id": "cd34",
+         "file": None, "line": None, "inlined": False, "why": None},
+    ]
+
+
+@pytest.mark.parametrize(("why", "word"), [
+    (Why.UNMAPPED, "unmapped"), (Why.NO_SYMBOLS, "no_symbols"), (Why.NOT_COVERED, "not_covered"), (Why.GONE, "gone"),
+    (Why.UNREADABLE, "unreadable"), (Why.UNWIND_STOPPED, "unwind_stopped"),
+])
+def test_frames_without_a_name(report: MakeReport, finding: MakeFinding, why: Why, word: str) -> None:
+    """A frame without a name says why, in the schema's word."""
+    (site,) = document(report(finding(frames=(Frame(0x10, why=why),))))["sites"]
+    assert (site["frames"][0]["function"], site["frames"][0]["why"]) == (None, word)
+
+
+def test_what_is_null(report: MakeReport, finding: MakeFinding) -> None:
+    """Ages, growth and the like are null where they are not known, never a made-up number."""
+    (site,) = document(report(finding(oldest_s=None)))["sites"]
+    assert [site[key] for key in ("oldest_s", "growth_bytes_per_s", "gained_bytes", "gained_count", "relative_error")] == [
+        None] * 5
+    (site,) = document(report(finding(gained_bytes=0, gained_count=-2, error=0.5, growth_bytes_per_s=0.0)))["sites"]
+    assert [site[key] for key in ("gained_bytes", "gained_count", "relative_error", "growth_bytes_per_s")] == [0, -2, 0.5, 0]
+
+
+def test_losses(report: MakeReport) -> None:
+    """Losses are counts by name, bytes where there are any; an incomplete measurement says so."""
+    made = document(report(complete=False, losses=(LossNote("outstanding_full", 12, 480, "", ""),
+                                                   LossNote("stack_depth", 3, 0, "", ""))))
+    assert made["complete"] is False
+    assert made["losses"] == {"outstanding_full": 12, "stack_depth": 3}
+    assert made["lost_bytes"] == {"outstanding_full": 480}
+
+
+def test_several_targets(report: MakeReport, finding: MakeFinding) -> None:
+    """target is the first of targets, and each site has its pid; without any target it is null."""
+    made = document(report(finding(pid=9), targets=(Target(8, "a", None), Target(9, "b", "/b"))))
+    assert made["target"] == {"pid": 8, "comm": "a", "exe": None}
+    assert [each["pid"] for each in made["targets"]] == [8, 9]
+    assert made["sites"][0]["pid"] == 9
+    assert document(report(targets=()))["target"] is None
+
+
+def test_sampling_and_last(report: MakeReport) -> None:
+    """Estimates are marked as such, and the last report of a run as the last."""
+    made = document(report(sampling="one in 10 allocations", total_error=0.125, last=True))
+    assert (made["sampling"], made["totals"]["relative_error"], made["last"]) == ("one in 10 allocations", 0.125, True)
+    made = document(report())
+    assert (made["sampling"], made["totals"]["relative_error"], made["last"]) == (None, None, False)
+
+
+def test_blocks(report: MakeReport, finding: MakeFinding) -> None:
+    """With -a a site lists its blocks; without, it has no such key."""
+    (site,) = document(report(finding(blocks=(Block(0x1000, 16),))))["sites"]
+    assert site["blocks"] == [{"address": "0x1000", "size": 16}]
+    assert "blocks" not in document(report())["sites"][0]
+
+
+HOSTILE = ("a\nb", "\u2028", "\x00\x1b[2J", 'quote"\\', "\udcff", "naïve 木", "\x7f", "\U0001f600")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_any_text_is_one_line_of_valid_json(report: MakeReport, finding: MakeFinding, text: str) -> None:
+    """Names from the target, whatever is in them, also bytes that are no UTF-8, end in one line that parses back."""
+    frame = Frame(1, text, 0, text, None, text, 1)
+    out = StringIO()
+    write(report(finding(frames=(frame,)), targets=(Target(1, text, text),)), out)
+    line = out.getvalue()
+    assert line.endswith("\n") and line.count("\n") == 1 and line.isascii() and line[:-1].isprintable()
+    back: dict[str, Any] = json.loads(line)
+    assert back["target"] == {"pid": 1, "comm": text, "exe": text}
+    assert [back["sites"][0]["frames"][0][key] for key in ("function", "module", "file")] == [text] * 3
+
+
+def test_any_encoding_of_the_output(report: MakeReport, tmp_path: Any) -> None:
+    """An output that knows ASCII only, as in the C locale, takes every report."""
+    with (tmp_path / "out").open("wb") as file, TextIOWrapper(file, encoding="ascii") as out:
+        write(report(targets=(Target(1, "木\udcff", None),)), out)
+    assert json.loads((tmp_path / "out").read_bytes())["target"]["comm"] == "木\udcff"
+
+
+def test_numbers_are_exact(report: MakeReport, finding: MakeFinding) -> None:
+    """Sizes beyond 2^53 keep their last digit."""
+    out = StringIO()
+    write(report(finding(bytes=(1 << 60) + 1)), out)
+    assert json.loads(out.getvalue())["sites"][0]["bytes"] == (1 << 60) + 1
+
+
+def test_one_document_a_line(report: MakeReport) -> None:
+    """Several reports in one run are as many lines, each flushed when it is written."""
+
+    class Out(StringIO):
+        flushes = 0
+
+        def flush(self) -> None:
+            self.flushes += 1
+
+    out = Out()
+    for elapsed in (1.0, 2.0):
+        write(replace(report(), elapsed_s=elapsed), out)
+    assert [json.loads(line)["elapsed_s"] for line in out.getvalue().splitlines()] == [1.0, 2.0]
+    assert out.flushes == 2

@@ -1,0 +1,95 @@
+"""Handles what the kernel side sends: unwind misses, execs, changed mappings, lines of --trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tracer import records
+from tracer.attach.program import Program
+from tracer.attach.tracee import Tracee
+from tracer.collect.ring import RecordQueue
+from tracer.collect.sites import SiteReader
+from tracer.collect.unwind_rules import Miss, RuleTable, StackTable
+from tracer.listener import Listener, TraceLine
+from tracer.losses import loss_index
+from tracer.records import EventKind, StackEnd
+
+SECOND = 1_000_000_000
+#: Compared as a number: there may be tens of thousands of them in a second.
+MISS = int(EventKind.MISS)
+#: Stacks that Python could not finish either count as the kernel side counts its own.
+LOSS_OF_END = {
+    StackEnd.DEPTH: loss_index("stack_depth"),
+    StackEnd.NO_COPY: loss_index("stack_no_copy"),
+    StackEnd.UNREADABLE: loss_index("stack_unreadable"),
+    StackEnd.UNSUPPORTED: loss_index("stack_unsupported"),
+}
+
+
+class KernelEvents:
+    """The consumer of one program's ring buffer."""
+
+    def __init__(self, program: Program, tracees: Sequence[Tracee], reader: SiteReader, table: RuleTable,
+                 listener: Listener, started_ns: int) -> None:
+        """tracees by slot; started_ns: monotonic, from which lines of --trace count."""
+        self._tracees = tracees
+        self._reader = reader
+        self._table = table
+        self._listener = listener
+        self._started = started_ns
+        self._stacks = StackTable(program.stacks)
+        self._losses = program.losses["count"]
+        self._queue = RecordQueue(program.ring, self._is_urgent, self._handle_record)
+        self._changed: set[int] = set()
+
+    def drain(self, look_again: Callable[[Tracee], None]) -> bool:
+        """Handle all that is there, and call look_again for processes whose mappings changed.
+
+        Returns whether there was anything.
+        """
+        found = self._queue.drain()
+        changed, self._changed = self._changed, set()
+        for slot in changed:
+            look_again(self._tracees[slot])
+        return found
+
+    def _is_urgent(self, record: memoryview) -> bool:
+        """Whether it is a miss at an address for which no rule is known yet."""
+        kind, slot, _, image, _ = records.EVENT_STRUCT.unpack_from(record, 0)
+        if kind != MISS:
+            return False
+        tracee = self._tracees[slot]
+        pc = records.MISS_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)[4]
+        return image == tracee.image and not tracee.unwinder(self._table).knows(pc)
+
+    def _handle_record(self, record: memoryview) -> None:
+        kind, slot, tid, image, at = records.EVENT_STRUCT.unpack_from(record, 0)
+        tracee = self._tracees[slot]
+        if kind == MISS:
+            self._answer(tracee, image, record)
+        elif kind == EventKind.MAPPINGS:
+            self._changed.add(slot)
+        elif kind == EventKind.EXEC:
+            self._follow_exec(tracee, image)
+            self._changed.add(slot)
+        else:
+            address, size, _ = records.TRACE_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)
+            self._listener.traced(TraceLine(
+                (at - self._started) / SECOND, tracee.process.pid, tid, kind == EventKind.ALLOCATED, address, size))
+
+    def _answer(self, tracee: Tracee, image: int, record: memoryview) -> None:
+        start = records.EVENT_STRUCT.size
+        site, copied, missing, _, pc, sp, bp, _ = records.MISS_STRUCT.unpack_from(record, start)
+        self._reader.note_provisional(site)
+        if image != tracee.image:
+            return
+        memory = record[start + records.MISS_STRUCT.size :][:copied]
+        ended = tracee.unwinder(self._table).answer(Miss(image, site, pc, sp, bp, memory, missing), self._stacks)
+        if site and ended in LOSS_OF_END:
+            self._losses[LOSS_OF_END[ended]] += 1
+
+    def _follow_exec(self, tracee: Tracee, image: int) -> None:
+        live, count = self._reader.drop_image(tracee.image)
+        self._listener.notice(f"process {tracee.process.pid} ran another program (exec): {count} blocks of the old one "
+                              f"({live} bytes) are gone and no longer counted")
+        tracee.became(image)
