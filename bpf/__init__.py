@@ -20,6 +20,7 @@ PARTS = (
     "stack.c",
     "outstanding.c",
     "ledger.c",
+    "flight.c",
     "heap.c",
     "process.c",
 )

@@ -1,11 +1,5 @@
 /* The probes of user-space allocators. */
 
-/* The key of a block: user addresses have 47 bits, so the image number fits above them. */
-#define BLOCK_KEY(address, image) ((address) | IMAGE_KEY(image))
-
-/* From an entry: spare me the return. Only a session listens. */
-#define NO_RETURN 1
-
 /* In assembler, or the compiler merges the loads into one from a computed address, which the verifier refuses. */
 #define REGISTER(ctx, name)                                                                                            \
 	({                                                                                                             \
@@ -77,57 +71,24 @@ static __always_inline u32 weigh(u64 size)
 	return sample(size);
 }
 
-/* Did the kernel put this return address there, to come by when the function returns? */
-static __always_inline int is_trampoline(struct image *image, u64 address)
-{
-	if (image->trampoline)
-		return address == image->trampoline;
-	/* Until Python has read where it is: the kernel maps it as high as possible (xol_add_vma() in uprobes.c). */
-	return address >= 0x7fffffff0000ULL;
-}
-
-/*
- * Is the older call still under way, so that this one works for it, or did a longjmp or an exception end it without a
- * return? A call of the same stack pointer is a tail call of the older one, or one in its place after a longjmp.
- */
-static __always_inline int is_nested(struct in_flight *outer, struct image *image, u64 sp)
-{
-	u64 returns_to = 0;
-
-	if (!outer->sp || outer->image != image->number || sp > outer->sp)
-		return 0;
-	READ_USER(&returns_to, sizeof(returns_to), outer->sp);
-	if (PROBE_FLAGS(outer->probe) & PROBE_THROWS)
-		return sp < outer->sp && returns_to == outer->caller;
-	return is_trampoline(image, returns_to);
-}
-
-/* The first allocation of a thread. */
-static __always_inline struct in_flight *new_thread(u32 tid)
-{
-	u32 zero = 0;
-	struct in_flight *none = no_flight.lookup(&zero);
-
-	if (!none)
-		return NULL;
-	in_flight.update(&tid, none);
-	return in_flight.lookup(&tid);
-}
-
 static __always_inline int begin(struct pt_regs *ctx, u64 probe)
 {
 	u32 slot = PROBE_SLOT(probe), tid = bpf_get_current_pid_tgid(), weight;
-	u64 size = argument(ctx, PROBE_SIZE(probe)), pointer = 0, old_born = 0;
+	u64 size = argument(ctx, PROBE_SIZE(probe)), pointer = 0, key;
+	struct image *image = images.lookup(&slot);
+	struct record_place place = {};
 	struct outstanding *old = NULL;
 	struct in_flight *flight;
-	struct image *image;
+	struct call *call;
 
 	if (PROBE_COUNT(probe) != NO_ARGUMENT)
 		size = product(size, argument(ctx, PROBE_COUNT(probe)));
 	weight = weigh(size);
+#ifdef SESSION
+	/* Not looked at, and no return to come. */
 	if (!weight && PROBE_ACTION(probe) == ACTION_ALLOCATE && !(PROBE_FLAGS(probe) & PROBE_NESTS))
 		return NO_RETURN;
-	image = images.lookup(&slot);
+#endif
 	if (!image)
 		return NO_RETURN;
 	flight = in_flight.lookup(&tid);
@@ -136,93 +97,98 @@ static __always_inline int begin(struct pt_regs *ctx, u64 probe)
 		if (!flight)
 			return NO_RETURN;
 	}
-	if (is_nested(flight, image, ctx->sp))
+	if (is_tail_call(flight, image, ctx->sp))
 		return NO_RETURN;
+	drop_ended(flight, image, ctx->sp);
 	if (PROBE_ACTION(probe) != ACTION_ALLOCATE) {
 		pointer = argument(ctx, PROBE_POINTER(probe));
-		if (pointer) {
-			struct record_place place = {};
-
-			old = record_find(BLOCK_KEY(pointer, image->number), &place);
-		}
-		if (old) {
-			old_born = old->born_ns;
-			old->flags |= OUTSTANDING_IN_REALLOC;
-		}
+		key = BLOCK_KEY(pointer, image->number);
+		if (pointer)
+			old = record_find(key, &place);
 	} else if (PROBE_RESULT(probe) != NO_ARGUMENT) {
 		pointer = argument(ctx, PROBE_RESULT(probe));
 	}
-	if (PROBE_FLAGS(probe) & PROBE_THROWS)
-		READ_USER(&flight->caller, sizeof(flight->caller), ctx->sp);
-	flight->size = size;
-	flight->pointer = pointer;
-	flight->old_born = old_born;
-	flight->probe = probe;
-	flight->image = image->number;
-	flight->weight = weight;
-	flight->sp = ctx->sp;
+	call = push_call(flight, ctx->sp);
+	if (old) {
+		/* Taken out now: during the call another thread may get the address. */
+		call->old = *old;
+		record_remove(key, &place);
+	}
+	call->size = size;
+	call->pointer = pointer;
+	call->probe = probe;
+	call->weight = weight;
 	return PROBE_FLAGS(probe) & PROBE_THROWS ? NO_RETURN : 0;
 }
 
 /* The old block of a realloc dies now if the call succeeded, and stays if it failed. Returns 0 if nothing is born. */
-static __always_inline int settle_old(struct in_flight *flight, u64 result, struct image *image, u32 slot)
+static __always_inline int settle_old(struct call *call, u64 result, struct image *image, u32 slot)
 {
-	u64 key = BLOCK_KEY(flight->pointer, image->number);
-	struct record_place place = {};
-	struct outstanding *old;
-	int resized = PROBE_ACTION(flight->probe) == ACTION_RESIZE;
-	int failed = resized ? result < flight->size
+	int resized = PROBE_ACTION(call->probe) == ACTION_RESIZE;
+	int failed = resized ? result < call->size
 			     /* realloc(p, 0) may free p and return nothing (glibc, C17 7.22.3.5) */
-			     : !result && flight->size;
+			     : !result && call->size;
 
-	if (flight->old_born) {
-		old = record_find(key, &place);
-		if (old && old->born_ns == flight->old_born) {
-			if (failed) {
-				old->flags &= ~OUTSTANDING_IN_REALLOC;
-			} else {
-				trace(EVENT_FREED, slot, image->number, flight->pointer, old->size, old->site);
-				death(old);
-				record_remove(key, &place);
-			}
-		}
+	if (!call->old.born_ns)
+		return !failed;
+	if (failed) {
+		restore(BLOCK_KEY(call->pointer, image->number), &call->old);
+		return 0;
 	}
-	return !failed;
+	trace(EVENT_FREED, slot, image->number, call->pointer, call->old.size, call->old.site);
+	death(&call->old);
+	return 1;
 }
 
-/* The allocation in flight is over: caller has the registers as its caller will see them, result is what it returns. */
-static __always_inline int finish(struct unwind_regs *caller, struct in_flight *flight, u64 result)
+/* The address of the new block, 0 if there is none to be counted. */
+static __always_inline u64 new_block(struct call *call, u64 result, struct image *image, u32 slot)
 {
-	u32 slot = PROBE_SLOT(flight->probe);
-	struct image *image = images.lookup(&slot);
-	struct outstanding record = {};
 	u64 address = result;
 
-	flight->sp = 0;
-	if (!image || flight->image != image->number)
-		return 0;
-	if (PROBE_ACTION(flight->probe) != ACTION_ALLOCATE) {
-		if (!settle_old(flight, result, image, slot))
+	if (PROBE_ACTION(call->probe) != ACTION_ALLOCATE) {
+		if (!settle_old(call, result, image, slot))
 			return 0;
-		if (PROBE_ACTION(flight->probe) == ACTION_RESIZE)
-			address = flight->old_born ? flight->pointer : 0;
-	} else if (PROBE_RESULT(flight->probe) != NO_ARGUMENT) {
+		if (PROBE_ACTION(call->probe) == ACTION_RESIZE)
+			return call->old.born_ns ? call->pointer : 0;
+	} else if (PROBE_RESULT(call->probe) != NO_ARGUMENT) {
 		/* 0 is success where the pointer is stored through an argument. */
 		if (result)
 			return 0;
-		if (flight->weight && READ_USER(&address, sizeof(address), flight->pointer)) {
-			lose(LOSS_RESULT_UNREADABLE, flight->size);
+		if (READ_USER(&address, sizeof(address), call->pointer)) {
+			lose(LOSS_RESULT_UNREADABLE, call->weight * call->size);
 			return 0;
 		}
 	}
-	if (!address || !flight->weight)
+	return address;
+}
+
+/* A call is over: caller has the registers as its caller will see them, result is what it returns. */
+static __always_inline int finish(struct unwind_regs *caller, struct in_flight *flight, struct call *call, u64 result)
+{
+	u32 slot = PROBE_SLOT(call->probe), outer = flight->level - 1;
+	struct image *image = images.lookup(&slot);
+	struct outstanding record = {};
+	u64 address, key;
+
+	if (!image || flight->image != image->number)
 		return 0;
-	record.size = flight->size;
-	record.weight = flight->weight;
-	record.family = PROBE_FAMILY(flight->probe);
-	record.site = site_of(caller, slot, image, flight, address);
+	address = new_block(call, result, image, slot);
+	key = BLOCK_KEY(address, image->number);
+	/* The block that a function below this one made for it, aligned or not, was counted for itself so far. */
+	if (call->inner_key && key - call->inner_key <= call->inner_size)
+		unbirth(call->inner_key);
+	if (!address || !call->weight)
+		return 0;
+	record.size = call->size;
+	record.weight = call->weight;
+	record.family = PROBE_FAMILY(call->probe);
+	record.site = site_of(caller, slot, image, flight, address, record.size * record.weight);
 	record.born_ns = bpf_ktime_get_ns();
-	birth(BLOCK_KEY(address, image->number), &record);
+	birth(key, &record);
+	if (outer < MAX_NESTING) {
+		flight->calls[outer].inner_key = key;
+		flight->calls[outer].inner_size = call->size;
+	}
 	trace(EVENT_ALLOCATED, slot, image->number, address, record.size, record.site);
 	return 0;
 }
@@ -236,21 +202,24 @@ static __always_inline int returned(struct pt_regs *ctx, int exit)
 	struct unwind_regs caller = { .pc = ctx->ip, .sp = ctx->sp, .bp = ctx->bp };
 	u32 tid = bpf_get_current_pid_tgid();
 	struct in_flight *flight = in_flight.lookup(&tid);
+	struct call *call = NULL;
 
 	if (exit) {
-		if (!flight || flight->sp != ctx->sp || !(PROBE_FLAGS(flight->probe) & PROBE_THROWS))
-			return 0;
 		if (READ_USER(&caller.pc, sizeof(caller.pc), ctx->sp))
 			return 0;
 		caller.sp += sizeof(caller.pc);
-	} else if (!flight || flight->sp + 8 != ctx->sp || PROBE_FLAGS(flight->probe) & PROBE_THROWS) {
+	}
+	if (flight)
+		call = pop_call(flight, caller.sp - sizeof(caller.pc), exit);
+	if (!call) {
 #ifdef SESSION
 		/* A session returns only where the entry asked for it. */
-		lose(LOSS_IN_FLIGHT, 0);
+		if (!exit)
+			lose(LOSS_IN_FLIGHT, 0);
 #endif
 		return 0;
 	}
-	return finish(&caller, flight, ctx->ax);
+	return finish(&caller, flight, call, ctx->ax);
 }
 
 static __always_inline int freed(struct pt_regs *ctx, u64 probe)

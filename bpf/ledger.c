@@ -99,8 +99,7 @@ static __always_inline void birth(u64 key, struct outstanding *record)
 	old = record_find(key, &place);
 	if (old) {
 		/* The allocator gave an address out that is still on record: its free went unseen. */
-		if (!(old->flags & OUTSTANDING_IN_REALLOC))
-			lose(LOSS_MISSED_FREE, old->size);
+		lose(LOSS_MISSED_FREE, old->size);
 		death(old);
 		*old = *record;
 	} else if (record_add(key, record, &place)) {
@@ -113,4 +112,42 @@ static __always_inline void birth(u64 key, struct outstanding *record)
 	__sync_fetch_and_add(&site->sampled_births, 1);
 	__sync_fetch_and_add(&site->variance, variance_of(record->size, weight));
 #endif
+}
+
+/* Takes a birth back: it turned out to be part of another one. */
+static __always_inline void unbirth(u64 key)
+{
+	struct record_place place = {};
+	struct outstanding *record = record_find(key, &place);
+	struct site *site;
+	u64 weight;
+	u32 index;
+
+	if (!record)
+		return;
+	index = record->site;
+	weight = record->weight;
+	site = sites.lookup(&index);
+	if (site) {
+		__sync_fetch_and_add(&site->allocated_bytes, -(record->size * weight));
+		__sync_fetch_and_add(&site->allocated_count, -weight);
+#ifdef SAMPLING
+		__sync_fetch_and_add(&site->sampled_births, -1);
+		__sync_fetch_and_add(&site->variance, -variance_of(record->size, weight));
+#endif
+	}
+	record_remove(key, &place);
+}
+
+/* Puts the record of a block back that had been taken out: it lives on. */
+static __always_inline void restore(u64 key, struct outstanding *record)
+{
+	struct record_place place = {};
+
+	if (record_find(key, &place))
+		return;
+	if (record_add(key, record, &place)) {
+		lose(LOSS_OUTSTANDING_FULL, record->size * record->weight);
+		death(record);
+	}
 }

@@ -9,16 +9,28 @@ struct loss_count {
 };
 RECORD_SIZE(struct loss_count, 16);
 
-/* What an allocator's entry leaves for its return, one per thread that ever allocated. */
-struct in_flight {
-	u64 sp;       /* at entry; 0 when nothing is in flight */
+/* What an allocator's entry leaves for its return. */
+struct call {
+	u64 sp; /* at entry */
 	u64 size;
-	u64 pointer;  /* realloc: the old block; posix_memalign: where the result goes */
-	u64 old_born; /* realloc: when the old block was born, 0 if it was not tracked */
-	u64 probe;    /* the entry's probe description */
-	u64 caller;   /* the return address, where no return probe has replaced it */
+	u64 pointer; /* realloc: the old block; posix_memalign: where the result goes */
+	u64 probe;   /* the entry's probe description */
+	/* realloc: the old block's record, taken out of the table; born_ns is 0 if there was none */
+	struct outstanding old;
+	/* The last block that was born during this call: perhaps the very one that this call will return. */
+	u64 inner_key;
+	u64 inner_size;
+	u64 weight;
+};
+
+/* Allocators call one another (musl: posix_memalign, aligned_alloc, malloc), and a longjmp leaves calls that never end. */
+#define MAX_NESTING 4
+
+/* The calls under way in one thread, outermost first, and what walking its stack needs. */
+struct in_flight {
 	u32 image;
-	u32 weight;
+	u32 level; /* how many */
+	struct call calls[MAX_NESTING];
 	struct unwind_window window;
 	/* The stack while it is walked: too large for the program's own 512 bytes, and a processor is not ours alone. */
 	u64 depth;

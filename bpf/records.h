@@ -25,14 +25,11 @@ struct outstanding {
 	u64 born_ns;
 	u64 size : 48; /* bytes, as asked for; user addresses have no more bits */
 	u64 family : 8;
-	u64 flags : 8;
+	u64 unused : 8;
 	u32 site;   /* index into sites and stacks */
 	u32 weight; /* how many blocks this one stands for when sampling, else 1 */
 };
 RECORD_SIZE(struct outstanding, 24);
-
-/* A realloc of this block is under way: another thread that gets the address first is no missed free. */
-#define OUTSTANDING_IN_REALLOC 1
 
 /* Blocks by a hash of their key: a cache line of keys, then the records. What has no room is in the overflow map. */
 #define BLOCKS_PER_BUCKET 7

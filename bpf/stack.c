@@ -213,7 +213,7 @@ static __always_inline void wait_a_little(struct in_flight *flight)
 
 /* Returns the site of the allocation that returns to caller, 0 if there is no room for another one. */
 static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct image *image, struct in_flight *flight,
-				   u64 address)
+				   u64 address, u64 bytes)
 {
 	struct walk walked = {
 		.regs = *caller,
@@ -242,7 +242,7 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 	}
 	index = new_site(&walked, flight, image);
 	if (!index)
-		lose(LOSS_SITES_FULL, flight->size * flight->weight);
+		lose(LOSS_SITES_FULL, bytes);
 	if (miss) {
 		miss->site = index;
 		send_copy(&walked, miss, slot, image->number, address);

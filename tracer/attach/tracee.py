@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from symbolizer.elf import Elf, ElfError
 from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
 from symbolizer.unwind_info import UnwindRule
-from tracer.attach.allocators import Allocator, FoundAllocator, custom_entries, find_allocator, find_custom
+from tracer.attach.allocators import FoundAllocator, custom_entries, find_allocator, find_custom
 from tracer.attach.links import Links, Plan, plan_probes
 from tracer.attach.objects import Objects
 from tracer.attach.program import Program
@@ -128,8 +128,6 @@ class Tracee:
         if not self._loader_watched:
             self._watch_loader(links)
         self.attached += fresh
-        if fresh:
-            program.name_process(self.process.pid, self.slot)
         return fresh
 
     def addresses_of(self, mapping: Mapping) -> _Addresses:
@@ -213,9 +211,9 @@ class Tracee:
         """Return whether something that allocates was attached."""
         return any(probe.entry.returns for each in self.attached for probe in each.plan.probes)
 
-    def kinds(self) -> set[Allocator]:
-        """Return the allocators that were attached."""
-        return {each.plan.allocator.kind for each in self.attached}
+    def may_load_more(self) -> bool:
+        """Return whether a dynamic loader was found, which tells of libraries that come later."""
+        return self._loader_watched
 
 
 class _Addresses:

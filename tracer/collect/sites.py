@@ -14,6 +14,10 @@ from tracer.collect.snapshot import Blocks, LossCount, Retired, Snapshot, identi
 from tracer.losses import LOSSES
 
 
+#: Between a stack's site and its block's birth lie some instructions, and perhaps a lost processor.
+STILL_TO_COME_NS = 10_000_000_000
+
+
 class SiteReader:
     """Takes snapshots of one running program."""
 
@@ -95,7 +99,10 @@ class SiteReader:
             return
         sites = np.fromiter(self._provisional, np.int64, len(self._provisional))
         counters, stacks = self._program.sites[sites], self._program.stacks[sites]
-        dead = (counters["allocated_count"] > 0) & (counters["allocated_count"] == counters["freed_count"])
+        dead = counters["allocated_count"] == counters["freed_count"]
+        # Without a birth it is still to come, or was taken back (unbirth() in bpf/ledger.c).
+        fresh = counters["first_ns"] + np.uint64(STILL_TO_COME_NS) > np.uint64(time.monotonic_ns())
+        dead &= (counters["allocated_count"] > 0) | ~fresh
         identities = identify(stacks)
         for index in np.flatnonzero(dead).tolist():
             self._retired.add(int(identities[index]), counters[index], stacks[index])

@@ -17,7 +17,7 @@ def compile_shared(tmp_path: Path) -> Callable[..., Path]:
     def compile_text(text: str, *options: str, language: str = "c", name: str = "object") -> Path:
         source, made = tmp_path / f"{name}.{language}", tmp_path / f"{name}.so"
         source.write_text(text)
-        arguments = ["gcc", "-O2", "-fPIC", "-shared", *options, "-o", made, source]
+        arguments = ["gcc", "-O2", "-fPIC", "-shared", *options, "-o", str(made), str(source)]
         answer = subprocess.run(arguments, capture_output=True, text=True, check=False)
         assert answer.returncode == 0, answer.stderr
         return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from math import sqrt
 from typing import Any, cast
 
@@ -82,7 +82,7 @@ def snapshot(*rows: tuple[np.ndarray, np.ndarray], taken_s: int = 0) -> Snapshot
 
 def filled(now: Snapshot, earlier: tuple[int, Snapshot] | None = None, settings: Settings | None = None,
            tracees: tuple[FakeTracee, ...] = (FakeTracee(FakeProcess(4711)),), **more: Any) -> Report:
-    arguments: dict[str, Any] = {"elapsed_s": 5.0, "taken": datetime(2026, 3, 1, tzinfo=timezone.utc), "kernel": "6.18",
+    arguments: dict[str, Any] = {"elapsed_s": 5.0, "taken": datetime(2026, 3, 1, tzinfo=UTC), "kernel": "6.18",
                                  "last": False} | more
     return fill_report(now, earlier, settings or Settings(), cast("list[Tracee]", tracees), cast(Symbolizer, Names()),
                        **arguments)

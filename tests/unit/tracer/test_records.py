@@ -71,7 +71,7 @@ def test_arrays(tmp_path: Path, name: str) -> None:
     assert list(dtype.names or ()) == fields(name)
     questions = [f"offsetof(struct {name}, {field})" for field in dtype.fields]
     assert measured(tmp_path, 64, [*questions, f"sizeof(struct {name})"]) == [
-        *(offset for _, offset in dtype.fields.values()), dtype.itemsize]
+        *(place[1] for place in dtype.fields.values()), dtype.itemsize]
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -81,7 +81,7 @@ def test_stacks(tmp_path: Path, depth: int) -> None:
     assert dtype.fields is not None
     questions = [f"offsetof(struct stack, {field})" for field in dtype.fields]
     assert measured(tmp_path, depth, [*questions, "sizeof(struct stack)"]) == [
-        *(offset for _, offset in dtype.fields.values()), dtype.itemsize]
+        *(place[1] for place in dtype.fields.values()), dtype.itemsize]
     assert list(dtype.names or ()) == fields("stack")
 
 

@@ -77,9 +77,11 @@ def test_room_for_blocks(blocks: int) -> None:
 
 
 def test_without_atomics() -> None:
-    """A kernel without compare-and-swap gets no table of buckets."""
+    """A kernel without compare-and-swap gets no table of buckets: the hash map has room for all blocks by itself."""
     made = Settings().definitions(AttachWay.MULTI)
     assert set(made) - set(Settings().definitions(AttachWay.MULTI, atomics=False)) == ATOMICS
+    assert Settings(max_outstanding=5000).map_entries(atomics=False)["overflow"] == 5000
+    assert Settings(max_outstanding=1).map_entries(atomics=False)["overflow"] >= 1
 
 
 def test_options_that_become_flags() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -89,6 +90,22 @@ def test_tail_call_to_another_file(compile_shared: Compiler, disassemble: Disass
     assert exits_of(made, "outer") is None
 
 
+def test_tail_call_to_another_file_in_an_executable(tmp_path: Path, compile_shared: Compiler,
+                                                    disassemble: Disassembler) -> None:
+    """An imported function whose address was taken has one in the executable, its stub's: it is no less unknown."""
+    library = compile_shared("long other(long a) { return a; }", name="other")
+    source, made = tmp_path / "program.c", tmp_path / "program"
+    source.write_text("""
+        long other(long);
+        long (*pointer)(long) = other;
+        long outer(long a) { if (a == 9) return 7; return other(a * 3); }
+        int main(void) { return (int)outer(pointer(1)); }
+    """)
+    subprocess.run(["gcc", "-O2", "-fno-pic", "-no-pie", "-fno-inline", "-o", made, source, library], check=True)
+    assert has(disassemble(made), "outer", "jmp") and returns_in(disassemble(made), ["outer"])
+    assert exits_of(made, "outer") is None
+
+
 @pytest.mark.parametrize("body", ["return f(1);", "if (a > 1) return 2; return f(a);"])
 def test_indirect_jump(compile_shared: Compiler, disassemble: Disassembler, body: str) -> None:
     """A jump through a register can lead anywhere."""
@@ -123,6 +140,15 @@ def test_cold_part(compile_shared: Compiler, disassemble: Disassembler, body: st
 
 def assembled(body: str) -> str:
     return f".text\n.globl outer\n.type outer, @function\nouter:\n.cfi_startproc\n{body}\n.cfi_endproc\n.size outer, .-outer\n"
+
+
+def test_jump_into_the_middle(compile_shared: Compiler, disassemble: Disassembler) -> None:
+    """Where a jump leads into the middle of another function, all of that one's exits count."""
+    made = compile_shared(
+        assembled("test %rdi,%rdi\njmp 1f") + "part:\n.cfi_startproc\ntest %rsi,%rsi\nje 2f\nret\n1: nop\n2: ret\n.cfi_endproc",
+        language="s")
+    expected = returns_in(disassemble(made), ["part"])
+    assert len(expected) == 2 and exits_of(made, "outer") == tuple(sorted(expected))
 
 
 def test_data_between_the_code(compile_shared: Compiler) -> None:

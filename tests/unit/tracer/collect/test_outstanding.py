@@ -6,6 +6,7 @@ import numpy as np
 
 from tracer import records
 from tracer.collect.outstanding import read_buckets
+from tracer.limits import BLOCKS_PER_BUCKET
 
 SIZE, SITE, WEIGHT = 48, 7, 3
 
@@ -21,7 +22,7 @@ def table(*blocks: tuple[int, int, int], buckets: int = 8) -> np.ndarray:
 
 def test_all_blocks_are_read() -> None:
     """Every key comes with the record of its own place."""
-    last = records.BLOCKS_PER_BUCKET - 1
+    last = BLOCKS_PER_BUCKET - 1
     keys, values = read_buckets(table((0, 0, 0x1000), (0, last, 0x2000), (3, 2, 0x3000), (7, last, 1 << 62 | 0x4000)))
     assert keys.tolist() == [0x1000, 0x2000, 0x3000, 1 << 62 | 0x4000]
     assert values["born_ns"].tolist() == [2 * key for key in keys.tolist()]

@@ -116,7 +116,7 @@ class Handled:
         self.producer = producer
         self.records: list[bytes] = []
         self.begins: dict[bytes, int] = {}
-        self.queue = RecordQueue(producer.ring, lambda record: record[:1] == b"!", self.handle)
+        self.queue = RecordQueue(producer.ring, lambda record: bytes(record[:1]) == b"!", self.handle)
 
     def add(self, data: bytes, flags: int = 0) -> int:
         self.begins[data] = at = self.producer.add(data, flags)

@@ -118,22 +118,23 @@ def test_what_is_installed_is_found(look_up: LookUp, rules: list[tuple[int, int]
     assert look_up(buckets, rule_key(0x7777_0000_0000, 3)) == 0
 
 
-def keys_of_one_bucket(count: int, buckets: int = 8) -> list[int]:
-    shift = 64 - (buckets.bit_length() - 1)
-    mine = (key for key in range(0x1000, 0x100000) if (key * SPREAD & (1 << 64) - 1) >> shift == 5)
+def keys_of_one_bucket(count: int, bucket: int = 5) -> list[int]:
+    """Return keys whose home is that one of 8 buckets."""
+    mine = (key for key in range(0x1000, 0x100000) if (key * SPREAD & (1 << 64) - 1) >> 61 == bucket)
     return [next(mine) for _ in range(count)]
 
 
-def test_a_full_bucket_uses_its_neighbour(look_up: LookUp) -> None:
+@pytest.mark.parametrize(("home", "neighbour"), [(0, 1), (5, 4), (6, 7), (7, 6)])
+def test_a_full_bucket_uses_its_neighbour(look_up: LookUp, home: int, neighbour: int) -> None:
     """Eight keys of one bucket fit: four at home, four next door, and nothing is evicted."""
     buckets = empty()
     table = RuleTable(buckets)
-    keys = keys_of_one_bucket(8)
+    keys = keys_of_one_bucket(8, home)
     for number, key in enumerate(keys, 1):
         table.install(key, number)
     assert [look_up(buckets, key) for key in keys] == list(range(1, 9))
-    assert set(buckets["keys"][5].tolist()) == set(keys[:4])
-    assert set(buckets["keys"][4].tolist()) == set(keys[4:])
+    assert set(buckets["keys"][home].tolist()) == set(keys[:4])
+    assert set(buckets["keys"][neighbour].tolist()) == set(keys[4:])
     assert table.evicted == 0
 
 

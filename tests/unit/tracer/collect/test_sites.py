@@ -1,0 +1,130 @@
+"""SiteReader on made-up tables: what it reads, what it gives back, and that nothing is lost by that."""
+
+from __future__ import annotations
+
+import time
+from typing import cast
+
+import numpy as np
+
+from tracer import records
+from tracer.attach.program import Program
+from tracer.collect.sites import STILL_TO_COME_NS, SiteReader
+from tracer.losses import LOSSES
+from tracer.records import StackEnd
+
+DEPTH, SITES = 4, 16
+
+
+class Tables:
+    """The kernel side's tables, and which sites were given back."""
+
+    def __init__(self) -> None:
+        self.max_sites = SITES
+        self.sites = np.zeros(SITES, records.SITE)
+        self.stacks = np.zeros(SITES, records.stack_dtype(DEPTH))
+        self.losses = np.zeros(len(LOSSES), records.LOSS_COUNT)
+        self.released: list[int] = []
+
+    def release_site(self, index: int) -> None:
+        self.sites[index] = np.zeros((), records.SITE)
+        self.released.append(index)
+
+    def put(self, index: int, *addresses: int, born: int = 1, freed: int = 0, size: int = 100, image: int = 0) -> None:
+        """Have born blocks allocated at a site, and freed of them freed."""
+        self.stacks["addresses"][index, : len(addresses)] = addresses
+        self.stacks["depth"][index], self.stacks["ended"][index] = len(addresses), StackEnd.COMPLETE
+        self.stacks["image"][index] = image
+        row = self.sites[index : index + 1]
+        row["allocated_count"], row["allocated_bytes"] = born, born * size
+        row["freed_count"], row["freed_bytes"] = freed, freed * size
+
+
+def reader(tables: Tables) -> SiteReader:
+    return SiteReader(cast(Program, tables))
+
+
+def test_sites_in_use_are_read() -> None:
+    """Sites that never had a block are none; those of one stack are one; ages are not looked at."""
+    tables = Tables()
+    tables.put(3, 1, 2)
+    tables.put(5, 1, 2, born=3, freed=1)
+    tables.put(7, 9)
+    snapshot = reader(tables).snapshot()
+    assert sorted(zip(snapshot.live_bytes.tolist(), snapshot.live_count.tolist(), strict=True)) == [(100, 1), (300, 3)]
+    assert snapshot.oldest_ns.tolist() == [-1, -1] and snapshot.blocks is None
+
+
+def test_a_snapshot_does_not_change_later() -> None:
+    """The tables are the kernel's memory: what was read is a copy."""
+    tables = Tables()
+    tables.put(3, 1, 2)
+    snapshot = reader(tables).snapshot()
+    tables.put(3, 7, 7, born=9)
+    assert snapshot.live_count.tolist() == [1]
+    assert snapshot.stacks[0]["addresses"][:2].tolist() == [1, 2]
+
+
+def test_the_kernels_tables_are_left_alone() -> None:
+    """Reading clears what is beyond a stack's depth in its own copy only."""
+    tables = Tables()
+    tables.put(3, 1, 2)
+    tables.stacks["addresses"][3, 3] = 99
+    reader(tables).snapshot()
+    assert tables.stacks["addresses"][3, 3] == 99
+
+
+def test_losses() -> None:
+    """Counters that are not zero, by name, with their bytes."""
+    tables = Tables()
+    tables.losses[0] = (12, 480)
+    tables.losses[len(LOSSES) - 1] = (1, 0)
+    losses = reader(tables).snapshot().losses
+    assert [(each.name, each.count, each.bytes) for each in losses] == [(LOSSES[0].name, 12, 480), (LOSSES[-1].name, 1, 0)]
+
+
+def test_a_missed_stacks_site_is_given_back_when_its_block_is_dead() -> None:
+    """Sites that one miss has for itself would fill the table; their counters stay in the report."""
+    tables = Tables()
+    tables.put(2, 1, 2, born=5, freed=1)
+    tables.put(3, 1, 2, born=1, freed=1)
+    tables.put(4, 1, 2, born=1, freed=0)
+    tables.put(6, 8, born=1, freed=1)
+    made = reader(tables)
+    for site in (3, 4):
+        made.note_provisional(site)
+    before = made.snapshot()
+    assert tables.released == [3]
+    row = int(np.flatnonzero(before.counters["allocated_count"] == 7)[0])
+    assert before.counters[row]["freed_count"] == 2 and before.live_count[row] == 5
+    again = made.snapshot()
+    assert tables.released == [3]
+    assert again.counters.tobytes() == before.counters.tobytes()
+
+
+def test_a_site_that_is_used_again_is_another() -> None:
+    """A site that was given back belongs to whoever has it next."""
+    tables = Tables()
+    tables.put(3, 1, 2, born=1, freed=1)
+    made = reader(tables)
+    made.note_provisional(3)
+    made.snapshot()
+    tables.put(3, 7, born=1, freed=1)
+    snapshot = made.snapshot()
+    assert tables.released == [3]
+    assert snapshot.counters["allocated_count"].tolist() == [1, 1]
+
+
+def test_a_site_whose_block_is_not_born_yet() -> None:
+    """Between its stack and its birth a site has no block: it is not given back then, but in time if none is born."""
+    tables = Tables()
+    made = reader(tables)
+    made.note_provisional(0)
+    for site, age_ns in ((3, 0), (4, 2 * STILL_TO_COME_NS)):
+        tables.sites["first_ns"][site] = max(time.monotonic_ns() - age_ns, 1)
+        made.note_provisional(site)
+    assert made.snapshot().live_count.sum() == 0
+    assert tables.released == [4]
+    tables.put(3, 1, born=1, freed=1)
+    made.snapshot()
+    assert tables.released == [4, 3]
