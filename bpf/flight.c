@@ -39,10 +39,6 @@ static __always_inline void drop_ended(struct in_flight *flight, struct image *i
 {
 	u32 i, level;
 
-	if (flight->image != image->number) {
-		flight->image = image->number;
-		flight->level = 0;
-	}
 #pragma nounroll
 	for (i = 0; i < MAX_NESTING; i++) {
 		level = flight->level - 1;
@@ -63,7 +59,7 @@ static __always_inline int is_tail_call(struct in_flight *flight, struct image *
 	for (i = 0; i < MAX_NESTING; i++)
 		if (i < flight->level && flight->calls[i].sp == sp)
 			found = 1;
-	if (!found || flight->image != image->number)
+	if (!found)
 		return 0;
 	READ_USER(&returns_to, sizeof(returns_to), sp);
 	return is_trampoline(image, returns_to);

@@ -97,9 +97,15 @@ static __always_inline int begin(struct pt_regs *ctx, u64 probe)
 		if (!flight)
 			return NO_RETURN;
 	}
-	if (is_tail_call(flight, image, ctx->sp))
-		return NO_RETURN;
-	drop_ended(flight, image, ctx->sp);
+	if (flight->image != image->number) {
+		flight->image = image->number;
+		flight->level = 0;
+	}
+	if (flight->level) {
+		if (is_tail_call(flight, image, ctx->sp))
+			return NO_RETURN;
+		drop_ended(flight, image, ctx->sp);
+	}
 	if (PROBE_ACTION(probe) != ACTION_ALLOCATE) {
 		pointer = argument(ctx, PROBE_POINTER(probe));
 		key = BLOCK_KEY(pointer, image->number);

@@ -28,12 +28,13 @@ UPROBE_EVENTS = Path("/sys/kernel/tracing/uprobe_events")
 def held_programs() -> set[int]:
     """Return the ids of the BPF programs that a file descriptor of a living process holds, links' ones included."""
     held = set()
-    for process in Path("/proc").glob("[0-9]*"):
+    for info in Path("/proc").glob("[0-9]*/fdinfo/*"):
         try:
-            infos = [info.read_text() for info in (process / "fdinfo").iterdir()]
+            lines = info.read_text().splitlines()
         except OSError:
+            # Closed meanwhile, or the process has ended.
             continue
-        held |= {int(line.split()[1]) for info in infos for line in info.splitlines() if line.startswith("prog_id:")}
+        held |= {int(line.split()[1]) for line in lines if line.startswith("prog_id:")}
     return held
 
 

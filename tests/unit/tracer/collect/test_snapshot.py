@@ -94,9 +94,9 @@ def test_identities_of_many_stacks_differ() -> None:
 def test_sites_of_one_stack_become_one_row() -> None:
     """Counters add up, the earliest beginning stays, and each site knows its row."""
     made, rows = snapshot(
-        (stack(1, 2), site(born=3, size=10, freed=1, first_ns=40, bucket=4)),
+        (stack(1, 2), site(born=3, size=10, freed=1, first_ns=30, bucket=4)),
         (stack(7), site(born=1, size=500)),
-        (stack(1, 2, beyond=9), site(born=2, size=20, freed=2, first_ns=30, bucket=6)),
+        (stack(1, 2, beyond=9), site(born=2, size=20, freed=2, first_ns=40, bucket=6)),
     )
     assert len(made) == 2
     assert rows[0] == rows[2] != rows[1]
