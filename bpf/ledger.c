@@ -1,21 +1,35 @@
 /* birth() and death() of anything that can leak. Every source calls these two. */
 
-/* Beyond this a single record would overflow the sum; its estimate is useless anyway. */
-#define VARIANCE_LIMIT (1ULL << 52)
+/* Records that stand for this many bytes or more are counted in units of 2^32 square bytes, or sums would overflow. */
+#define LARGE_RECORD (1ULL << 24)
+#define LARGE_UNIT 16
 
-/* The variance that one record brings into an estimate: it stands for weight blocks, itself surely, the rest by chance. */
-static __always_inline u64 variance_of(u64 size, u64 weight)
+/*
+ * The variance that a record brings into an estimate of bytes, (weight - 1) * weight * size^2: it stands for weight
+ * blocks, one surely, the rest by chance. Written as total^2 * (weight - 1) / weight, it overflows last.
+ */
+static __always_inline u64 variance_of(u64 total, u64 weight)
 {
-	u64 variance = (weight - 1) * weight;
-
-	if (size >> 26 || variance >> 52)
-		return VARIANCE_LIMIT;
-	variance *= size;
-	if (variance >> 52)
-		return VARIANCE_LIMIT;
-	variance *= size;
-	return variance > VARIANCE_LIMIT ? VARIANCE_LIMIT : variance;
+	if (weight < 2)
+		return 0;
+	if (total >= LARGE_RECORD)
+		total = total >> LARGE_UNIT >= 1ULL << 32 ? (1ULL << 32) - 1 : total >> LARGE_UNIT;
+	return total * total / weight * (weight - 1);
 }
+
+#ifdef SAMPLING
+static __always_inline void count_sample(struct site *site, u64 size, u64 weight, s64 sign)
+{
+	u64 total = size * weight, variance = variance_of(total, weight) * sign;
+
+	if (total >= LARGE_RECORD)
+		__sync_fetch_and_add(&site->large_variance, variance);
+	else
+		__sync_fetch_and_add(&site->variance, variance);
+}
+#else
+#define count_sample(site, size, weight, sign)
+#endif
 
 /* The power of two of an age, from LIFETIME_SHIFT on. */
 static __always_inline u32 lifetime_bucket(u64 ns)
@@ -80,10 +94,7 @@ static __always_inline void death(struct outstanding *record)
 	__sync_fetch_and_add(&site->freed_bytes, record->size * weight);
 	__sync_fetch_and_add(&site->freed_count, weight);
 	__sync_fetch_and_add(&site->lifetimes[bucket & (LIFETIME_BUCKETS - 1)], weight);
-#ifdef SAMPLING
-	__sync_fetch_and_add(&site->sampled_deaths, 1);
-	__sync_fetch_and_add(&site->variance, -variance_of(record->size, weight));
-#endif
+	count_sample(site, record->size, weight, -1);
 }
 
 static __always_inline void birth(u64 key, struct outstanding *record)
@@ -108,10 +119,7 @@ static __always_inline void birth(u64 key, struct outstanding *record)
 	}
 	__sync_fetch_and_add(&site->allocated_bytes, bytes);
 	__sync_fetch_and_add(&site->allocated_count, weight);
-#ifdef SAMPLING
-	__sync_fetch_and_add(&site->sampled_births, 1);
-	__sync_fetch_and_add(&site->variance, variance_of(record->size, weight));
-#endif
+	count_sample(site, record->size, weight, 1);
 }
 
 /* Takes a birth back: it turned out to be part of another one. */
@@ -131,10 +139,7 @@ static __always_inline void unbirth(u64 key)
 	if (site) {
 		__sync_fetch_and_add(&site->allocated_bytes, -(record->size * weight));
 		__sync_fetch_and_add(&site->allocated_count, -weight);
-#ifdef SAMPLING
-		__sync_fetch_and_add(&site->sampled_births, -1);
-		__sync_fetch_and_add(&site->variance, -variance_of(record->size, weight));
-#endif
+		count_sample(site, record->size, weight, -1);
 	}
 	record_remove(key, &place);
 }

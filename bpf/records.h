@@ -47,10 +47,11 @@ struct site {
 	u64 allocated_count;
 	u64 freed_bytes;
 	u64 freed_count;
-	u64 sampled_births; /* records behind allocated_count; fewer than it when sampling */
-	u64 sampled_deaths;
-	u64 variance; /* of the estimate of live bytes when sampling, in bytes squared: it alone goes up and down */
+	/* Of the estimate of live bytes when sampling; these two go up and down, and are read as signed. */
+	u64 variance;       /* in square bytes */
+	u64 large_variance; /* in units of 2^32 square bytes */
 	u64 first_ns;
+	u64 reserved;
 	u64 lifetimes[LIFETIME_BUCKETS]; /* freed blocks by log2 of their age in ns */
 };
 RECORD_SIZE(struct site, 64 + 8 * LIFETIME_BUCKETS);

@@ -73,7 +73,7 @@ static __always_inline void walk_stack(struct walk *walk, u64 image_key, struct 
 
 	walk->ended = ENDED_DEPTH;
 	/* What the stack held at the allocation before is no longer true. */
-	flight->window.at = 0;
+	flight->window.at = WINDOW_NOWHERE;
 #pragma nounroll
 	for (depth = 0; depth < MAX_DEPTH; depth++) {
 		u64 address = walk->regs.pc | interrupted;

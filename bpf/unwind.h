@@ -48,7 +48,8 @@ struct unwind_regs {
 #define WINDOW_WORDS 64
 #define WINDOW_BYTES (WINDOW_WORDS * 8)
 
-/* A copy of the stack from `at` upwards, so that most frames cost no read of their own; at = 0: nothing is copied. */
+/* A copy of the stack from `at` upwards, so that most frames cost no read of their own. */
+#define WINDOW_NOWHERE (1ULL << 63) /* far from any user address: nothing is copied */
 struct unwind_window {
     u64 at;
     u64 rule;
@@ -153,7 +154,7 @@ static __attribute__((always_inline)) inline int unwind_step(u64 rule, struct un
             /* From this frame on; a frame larger than the window has its return address at its end. */
             window->at = cfa - regs->sp > WINDOW_BYTES ? cfa - 16 : regs->sp;
             if (READ_USER(window->words, WINDOW_BYTES, window->at))
-                window->at = 0; /* near the end of the stack a whole window is not to be had */
+                window->at = WINDOW_NOWHERE; /* near the end of the stack a whole window is not to be had */
         }
         at_pc = cfa - 8 - window->at;
         at_bp = (saved - window->at & ~unsaved) | (at_pc & unsaved);

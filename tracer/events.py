@@ -38,7 +38,6 @@ class KernelEvents:
         self._listener = listener
         self._started = started_ns
         self._stacks = StackTable(program.stacks)
-        self._losses = program.losses["count"]
         self._queue = RecordQueue(program.ring, self._is_urgent, self._handle_record)
         self._changed: set[int] = set()
 
@@ -86,7 +85,7 @@ class KernelEvents:
         memory = record[start + records.MISS_STRUCT.size :][:copied]
         ended = tracee.unwinder(self._table).answer(Miss(image, site, pc, sp, bp, memory, missing), self._stacks)
         if site and ended in LOSS_OF_END:
-            self._losses[LOSS_OF_END[ended]] += 1
+            self._reader.count_loss(LOSS_OF_END[ended])
 
     def _follow_exec(self, tracee: Tracee, image: int) -> None:
         live, count = self._reader.drop_image(tracee.image)

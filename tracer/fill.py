@@ -143,7 +143,7 @@ def _totals(snapshot: Snapshot) -> Totals:
 
 def _total_error(snapshot: Snapshot) -> float:
     live = int(snapshot.live_bytes.sum())
-    return float(np.sqrt(float(snapshot.counters["variance"].astype(np.float64).sum())) / live) if live > 0 else 0.0
+    return float(np.sqrt(snapshot.variance.sum()) / live) if live > 0 else 0.0
 
 
 def _sampling(settings: Settings) -> str | None:

@@ -39,13 +39,15 @@ SITE = np.dtype(
         ("allocated_count", "u8"),
         ("freed_bytes", "u8"),
         ("freed_count", "u8"),
-        ("sampled_births", "u8"),
-        ("sampled_deaths", "u8"),
-        ("variance", "u8"),
+        ("variance", "i8"),
+        ("large_variance", "i8"),
         ("first_ns", "u8"),
+        ("reserved", "u8"),
         ("lifetimes", "u8", (LIFETIME_BUCKETS,)),
     ]
 )
+#: What one in large_variance stands for, in square bytes.
+LARGE_VARIANCE = float(1 << 32)
 RULE_BUCKET = np.dtype([("keys", "u8", (RULES_PER_BUCKET,)), ("rules", "u8", (RULES_PER_BUCKET,))])
 IMAGE = np.dtype([("number", "u4"), ("epoch", "u4"), ("trampoline", "u8")])
 LOSS_COUNT = np.dtype([("count", "u8"), ("bytes", "u8")])

@@ -35,6 +35,8 @@ from tracer.settings import Settings
 PATIENCE = 0.5
 #: Seconds.
 BREATH = 0.0005
+#: Seconds; epoll takes no more than 24 days.
+LONGEST_WAIT = 86_400.0
 #: Nice value: leaktrace works little, but what it does is waited for.
 PRIORITY = -10
 SECOND = 1_000_000_000
@@ -262,7 +264,7 @@ class _Poller:
             left = (until - time.monotonic_ns()) / SECOND
             if left <= 0:
                 return
-            for fd, _ in self._epoll.poll(left):
+            for fd, _ in self._epoll.poll(min(left, LONGEST_WAIT)):
                 if fd == self._ring:
                     if not session._drain_ring():
                         # A record is being written, perhaps by a thread that lost its processor: let it have this one.

@@ -66,7 +66,7 @@ TOOLS = (
 )
 
 # Debian's bpftrace (before 0.20) ignores -p for uprobes, so a probe on libc would slow every process of the machine.
-# The workload therefore runs on private copies of the libraries: a uprobe belongs to a file, and nobody else maps these.
+# The workload therefore runs on private copies of the libraries: a uprobe belongs to a file, and nobody else has it.
 _BPFTRACE = """\
 uprobe:ALLOCATOR:malloc { @asked[tid] = arg0; }
 uprobe:ALLOCATOR:calloc { @asked[tid] = arg0 * arg1; }

@@ -26,7 +26,7 @@ def run_tool(*arguments: str, stdin: str | None = None, environment: Mapping[str
     """Run leaktrace to its end as it is, in text format unless told otherwise."""
     source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     return subprocess.run([*python, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
-                          env={**os.environ, **(environment or {})}, **source)  # type: ignore[call-overload,no-any-return]
+                          env={**os.environ, **(environment or {})}, **source)
 
 
 class Tool:

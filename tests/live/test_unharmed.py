@@ -47,23 +47,25 @@ def listed(kind: str) -> list[dict[str, Any]]:
     return list(found) if isinstance(found, list) else []
 
 
-def left_behind() -> list[str]:
-    """Return leaktrace's programs and the links to them that exist though no process holds them."""
-    programs, links = listed("prog"), listed("link")
+def left_behind() -> dict[int, str]:
+    """Return leaktrace's programs that exist though no process holds them, by id, and whether links to them exist."""
+    programs, links = listed("prog"), {each.get("prog_id") for each in listed("link")}
     # Asked for last: what another leaktrace opened meanwhile is held now.
     held = held_programs()
-    orphans = {each["id"]: each["name"] for each in programs
-               if each.get("name", "").startswith(OWN_NAMES) and each["id"] not in held}
-    return [*orphans.values(), *(f"link to {orphans[each['prog_id']]}" for each in links if each["prog_id"] in orphans)]
+    return {each["id"]: each["name"] + (" and a link" if each["id"] in links else "") for each in programs
+            if each.get("name", "").startswith(OWN_NAMES) and each["id"] not in held}
 
 
 def assert_nothing_left() -> None:
     """Fail if anything of leaktrace is still in the kernel once that has had time to take it away."""
     deadline = time.monotonic() + PATIENCE
+    left = left_behind()
     # The kernel frees programs after all processors have passed a quiet state: a moment after the last close.
-    while (left := left_behind()) and time.monotonic() < deadline:
+    while left and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert left == []
+        present = left_behind()
+        left = {number: name for number, name in left.items() if number in present}
+    assert left == {}
     if UPROBE_EVENTS.exists():
         assert not [line for line in UPROBE_EVENTS.read_text().splitlines() if "leaktrace" in line or "heap_" in line]
 

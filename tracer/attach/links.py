@@ -19,8 +19,8 @@ from tracer.errors import CannotTrace
 from tracer.records import Action
 from tracer.settings import AttachWay
 
-#: Bytes of a function that are looked at where its end is not known.
-UNKNOWN_LENGTH = 64
+#: Bytes that show whether the first instruction is emulated, and nothing else.
+ENTRY_ONLY = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def plan_probes(elf: Elf, unwind: UnwindInfo, allocator: FoundAllocator) -> Plan
             skipped.append((function.symbol, "its code is not in the file"))
             continue
         bounds = unwind.function_bounds(function.vaddr)
-        length = bounds[1] - function.vaddr if bounds else UNKNOWN_LENGTH
+        # Where the end is not known, a jump back from further out would not be seen: then only the entry will do.
+        length = bounds[1] - function.vaddr if bounds else ENTRY_ONLY
         site = probe_site(bytes(elf.data[offset : offset + length]), function.entry.arguments)
         exits: tuple[int, ...] = ()
         if function.entry.throws:

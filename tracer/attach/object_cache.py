@@ -13,6 +13,8 @@ from tracer.attach.bpf_object import BpfObject, from_bytes, to_bytes
 
 #: Each set of options that changes the C is a file of some 100 KB; the oldest ones go.
 MOST_FILES = 32
+#: Changes when files are written otherwise.
+FORMAT = "1"
 
 
 def default_folder() -> Path:
@@ -31,7 +33,7 @@ class ObjectCache:
     @staticmethod
     def key(*parts: str) -> str:
         """Return the name of what these parts (source text, versions) were compiled to."""
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        return hashlib.sha256("\0".join((FORMAT, *parts)).encode()).hexdigest()
 
     def load(self, key: str) -> BpfObject | None:
         """Return the program of that key; None if it is not there, not whole, or not surely ours."""
@@ -46,7 +48,7 @@ class ObjectCache:
             if hashlib.sha256(text).hexdigest().encode() != checksum:
                 return None
             return from_bytes(text)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def store(self, key: str, program: BpfObject) -> None:

@@ -20,6 +20,10 @@ BODY_LIMIT = 16384
 #: Registers that carry the first six integer arguments (System V ABI, 3.2.3).
 ARGUMENT_REGISTERS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 _PUSHES = range(0x50, 0x58)
+#: The one prefix that push_setup_xol_ops() takes: registers r8 to r15.
+_REX_B = 0x41
+#: What capstone puts in no group, or does not say that it moves the stack pointer.
+_NOT_PASSED = ("push", "pop", "enter", "leave", "hlt", "ud", "iret", "loop", "sys")
 _SHORT_CONDITIONAL = range(0x70, 0x80)
 _NEAR_CONDITIONAL = range(0x80, 0x90)
 
@@ -46,7 +50,7 @@ def is_emulated(code: bytes) -> bool:
     first = code[0]
     if first in _PUSHES or first in (0x90, 0xEB, 0xE9, 0xE8) or first in _SHORT_CONDITIONAL:
         return True
-    if 0x40 <= first <= 0x4F:
+    if first == _REX_B:
         return len(code) > 1 and code[1] in _PUSHES
     return first == 0x0F and len(code) > 1 and code[1] in _NEAR_CONDITIONAL
 
@@ -77,6 +81,8 @@ def _can_be_passed(instruction: capstone.CsInsn, protected: set[str]) -> bool:
     if any(instruction.group(group) for group in (capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET,
                                                   capstone.CS_GRP_INT)):
         return False
+    if instruction.mnemonic.startswith(_NOT_PASSED):
+        return False
     _, written = instruction.regs_access()
     changed = {_whole_register(instruction.reg_name(register)) for register in written}
     return "rsp" not in changed and not changed & protected
@@ -101,11 +107,17 @@ def _parts() -> dict[str, str]:
 
 
 def _is_jumped_to(code: bytes, offset: int) -> bool:
-    """Whether a jump in the function leads to its first offset bytes or the probe: some calls would pass it twice."""
+    """Whether a jump in the function may lead to its first offset bytes or the probe: calls would pass it twice."""
     return any(0 < target <= offset for target in _jump_targets(code[:BODY_LIMIT]))
 
 
 def _jump_targets(code: bytes) -> Iterator[int]:
+    """Yield where jumps lead, and 1, which no probe is before, where the code cannot be read to its end."""
+    end = 0
     for instruction in _decoder().disasm(code, 0):
-        if instruction.group(capstone.CS_GRP_JUMP) and instruction.operands[0].type == x86.X86_OP_IMM:
+        end = instruction.address + instruction.size
+        jumps = instruction.group(capstone.CS_GRP_JUMP) or instruction.mnemonic.startswith("loop")
+        if jumps and instruction.operands[0].type == x86.X86_OP_IMM:
             yield instruction.operands[0].imm
+    if end < len(code):
+        yield 1

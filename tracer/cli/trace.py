@@ -31,7 +31,7 @@ KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
 @click.option("--combined-only", is_flag=True, help="memleak's cheap mode; leaktrace is always that cheap.")
 @click.option("-s", "--sample-rate", type=Positive(whole=True, maximum=1_000_000), default=1, metavar="N",
               help="Look at one allocation in N, by chance, and scale the report up.")
-@click.option("--sample-bytes", type=Size(1), default=0, metavar="BYTES",
+@click.option("--sample-bytes", type=Size(1, 1 << 30), default=0, metavar="BYTES",
               help="Look at one allocation in about BYTES allocated bytes, and scale up. 512k is a good one.")
 @click.option("-T", "--top", type=Positive(whole=True), default=10, show_default=True, help="Show this many sites.")
 @click.option("-z", "--min-size", type=Size(), metavar="BYTES", help="Only allocations of at least this size.")

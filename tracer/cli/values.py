@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,8 +26,10 @@ class Size(ParamType):
 
     name = "bytes"
 
-    def __init__(self, minimum: int = 0) -> None:
+    def __init__(self, minimum: int = 0, maximum: int = (1 << 47) - 1) -> None:
+        """The maximum unless given: all that a process can have."""
         self._minimum = minimum
+        self._maximum = maximum
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
@@ -34,11 +37,11 @@ class Size(ParamType):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
         if not match:
             self.fail(f"{value!r} is not a size. Write bytes, or a number with k, M or G.", param, ctx)
-        size = int(float(match[1]) * _UNITS[match[2]])
+        size = int(Decimal(match[1]) * _UNITS[match[2]])
         if size < self._minimum:
             self.fail(f"{value} is too small; the least is {self._minimum}.", param, ctx)
-        if size >= 1 << 48:
-            self.fail(f"{value} is more than a process can have.", param, ctx)
+        if size > self._maximum:
+            self.fail(f"{value} is too large; the most is {self._maximum}.", param, ctx)
         return size
 
 
@@ -107,8 +110,9 @@ def _fields(kind: ParamType, value: str, known: set[str], param: click.Parameter
             ctx: click.Context | None) -> tuple[str, dict[str, str]]:
     # C++ names hold colons; the fields follow the last one.
     name, _, rest = value.rpartition(":")
-    pairs = dict(pair.split("=", 1) for pair in rest.split(",") if "=" in pair)
-    if not name or not pairs or set(pairs) - known:
+    pieces = rest.split(",")
+    pairs = dict(piece.split("=", 1) for piece in pieces if "=" in piece)
+    if not name or len(pairs) != len(pieces) or set(pairs) - known:
         kind.fail(f"{value!r} is not of the form {kind.name}.", param, ctx)
     return name, pairs
 

@@ -13,7 +13,6 @@ from tracer.collect.outstanding import forget_blocks, read_blocks
 from tracer.collect.snapshot import Blocks, LossCount, Retired, Snapshot, identify, merge_sites, with_blocks
 from tracer.losses import LOSSES
 
-
 #: Between a stack's site and its block's birth lie some instructions, and perhaps a lost processor.
 STILL_TO_COME_NS = 10_000_000_000
 
@@ -25,11 +24,16 @@ class SiteReader:
         self._program = program
         self._retired = Retired()
         self._provisional: set[int] = set()
+        self._own_losses = np.zeros(len(LOSSES), np.uint64)
 
     def note_provisional(self, site: int) -> None:
         """Remember a site that one missed stack has for itself: it is given back when its block is freed."""
         if site:
             self._provisional.add(site)
+
+    def count_loss(self, index: int) -> None:
+        """Count a loss that happened on this side; the map's own counters only the kernel side may change."""
+        self._own_losses[index] += 1
 
     def snapshot(self, *, older_ns: int | None = None, keep_blocks: bool = False) -> Snapshot:
         """Return what is outstanding now; older_ns (also 0) reads every block, None only the counters per site."""
@@ -47,6 +51,7 @@ class SiteReader:
     def losses(self) -> tuple[LossCount, ...]:
         """Return the counters of lost events that are not zero."""
         counts = self._program.losses.copy()
+        counts["count"] += self._own_losses
         return tuple(
             LossCount(loss.name, int(row["count"]), int(row["bytes"]))
             for loss, row in zip(LOSSES, counts, strict=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tracer import records
-from tracer.records import StackEnd
 
 #: Odd multipliers, one per frame: a stack's identity is the sum of its addresses times these (multilinear hashing).
 _MULTIPLIERS = np.random.default_rng(0x1EAC).integers(1, 1 << 63, 130, np.uint64) * np.uint64(2) + np.uint64(1)
@@ -43,6 +42,7 @@ class Snapshot:
     stacks: struct stack (n,), addresses innermost first, zero beyond depth.
     live_bytes, live_count: i64 (n,), of the blocks the report is about (with --older, of those only).
     oldest_ns: i64 (n,), age of the oldest of these, -1 where it was not looked at.
+    variance: f64 (n,), of live_bytes where it is an estimate, in square bytes; else 0.
     """
 
     taken_ns: int
@@ -52,6 +52,7 @@ class Snapshot:
     live_bytes: np.ndarray
     live_count: np.ndarray
     oldest_ns: np.ndarray
+    variance: np.ndarray
     losses: tuple[LossCount, ...] = ()
     blocks: Blocks | None = None
 
@@ -127,6 +128,8 @@ def merge_sites(
         (merged["allocated_bytes"] - merged["freed_bytes"]).astype(np.int64),
         (merged["allocated_count"] - merged["freed_count"]).astype(np.int64),
         np.full(len(identity), -1, np.int64),
+        # Read while it changes, a sum may be below 0 for a moment.
+        np.maximum(merged["variance"] + merged["large_variance"] * records.LARGE_VARIANCE, 0.0),
     )
     return snapshot, rows
 
@@ -147,7 +150,11 @@ def with_blocks(snapshot: Snapshot, blocks: Blocks, older_ns: int, *, keep: bool
     np.add.at(blocks_, chosen.rows, chosen.weights.astype(np.int64))
     oldest = np.full(count, -1, np.int64)
     np.maximum.at(oldest, chosen.rows, chosen.ages)
-    return replace(snapshot, live_bytes=bytes_, live_count=blocks_, oldest_ns=oldest, blocks=chosen if keep else None)
+    variance = np.zeros(count)
+    weights = chosen.weights.astype(np.float64)
+    np.add.at(variance, chosen.rows, (weights - 1) * weights * chosen.sizes.astype(np.float64) ** 2)
+    return replace(snapshot, live_bytes=bytes_, live_count=blocks_, oldest_ns=oldest, variance=variance,
+                   blocks=chosen if keep else None)
 
 
 def gained(earlier: Snapshot | None, later: Snapshot, of: Callable[[Snapshot], np.ndarray]) -> np.ndarray:
@@ -160,8 +167,3 @@ def gained(earlier: Snapshot | None, later: Snapshot, of: Callable[[Snapshot], n
     at = np.minimum(at, len(earlier) - 1)
     found = earlier.identity[at] == later.identity
     return now - np.where(found, of(earlier).astype(np.int64)[at], 0)
-
-
-def provisional(stacks: np.ndarray) -> np.ndarray:
-    """Return which stacks still wait for their outer frames, bool (n,)."""
-    return np.asarray(stacks["ended"] == StackEnd.PENDING)

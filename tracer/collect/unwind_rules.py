@@ -216,7 +216,7 @@ class Unwinder:
                 else:
                     return done(StackEnd.COMPLETE if kind is RuleKind.END else StackEnd.UNSUPPORTED)
                 if not mark:
-                    if cfa <= sp:
+                    if cfa <= sp or (kind is _FRAME_POINTER and bp < sp):
                         return done(_end_of_chain(kind, StackEnd.UNREADABLE))
                     marked = read(cfa - 8)
                     if rule.bp_kind is _AT_CFA:

@@ -25,6 +25,4 @@ def relative_errors(snapshot: Snapshot) -> np.ndarray:
     Each live record that stands for w blocks of s bytes was kept with chance 1/w, which adds (w - 1) * w * s^2 to the
     variance of the sum (Horvitz-Thompson estimator for independent trials).
     """
-    variance = snapshot.counters["variance"].astype(np.float64)
-    live = snapshot.counters["allocated_bytes"] - snapshot.counters["freed_bytes"]
-    return np.asarray(np.sqrt(variance) / np.maximum(live, 1))
+    return np.asarray(np.sqrt(snapshot.variance) / np.maximum(snapshot.live_bytes, 1))

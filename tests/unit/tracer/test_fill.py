@@ -18,6 +18,7 @@ from tracer import records
 from tracer.attach.tracee import Tracee
 from tracer.collect.snapshot import Blocks, LossCount, Retired, Snapshot, merge_sites
 from tracer.fill import SECOND, fill_report, name_stack
+from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
 from tracer.records import INTERRUPTED, StackEnd
 from tracer.report.model import Block, Finding, Report
@@ -168,11 +169,13 @@ def test_estimates() -> None:
 
 def test_each_site_is_of_its_process() -> None:
     """The image's number says the slot, also after execs, which count it up by the number of slots."""
-    both = (FakeTracee(FakeProcess(8, "a"), None), FakeTracee(FakeProcess(9, "b")))
-    report = filled(snapshot((stack(0x400010, image=0), counters(100, 1)), (stack(0x400010, image=64 + 1), counters(200, 1))),
-                    tracees=both)
-    assert (by_bytes(report, 100).pid, by_bytes(report, 200).pid) == (8, 9)
-    assert [(each.pid, each.comm, each.exe) for each in report.targets] == [(8, "a", None), (9, "b", "/usr/bin/server")]
+    three = (FakeTracee(FakeProcess(8, "a"), None), FakeTracee(FakeProcess(9, "b")), FakeTracee(FakeProcess(10, "c")))
+    report = filled(snapshot((stack(0x400010, image=0), counters(100, 1)),
+                             (stack(0x400010, image=MAX_SLOTS + 1), counters(200, 1)),
+                             (stack(0x400010, image=5 * MAX_SLOTS + 2), counters(300, 1))), tracees=three)
+    assert [by_bytes(report, amount).pid for amount in (100, 200, 300)] == [8, 9, 10]
+    assert [(each.pid, each.comm, each.exe) for each in report.targets][:2] == [
+        (8, "a", None), (9, "b", "/usr/bin/server")]
 
 
 def test_ages_and_blocks() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracer.attach.bpf_object import BpfObject, Code, MapSpec, from_bytes, to_bytes, unlink
@@ -50,6 +50,7 @@ def test_an_unknown_map() -> None:
         unlink(COMPILED, {5: "sites"})
 
 
+@settings(deadline=None)
 @given(objects)
 def test_there_and_back(program: BpfObject) -> None:
     """What is written is read as the same."""

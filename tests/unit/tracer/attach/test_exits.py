@@ -90,18 +90,19 @@ def test_tail_call_to_another_file(compile_shared: Compiler, disassemble: Disass
     assert exits_of(made, "outer") is None
 
 
-def test_tail_call_to_another_file_in_an_executable(tmp_path: Path, compile_shared: Compiler,
-                                                    disassemble: Disassembler) -> None:
+@pytest.mark.parametrize("options", [(), ("-fcf-protection=full", "-Wl,-z,ibtplt")], ids=["plt", "cet"])
+def test_tail_call_to_another_file_in_an_executable(tmp_path: Path, compile_shared: Compiler, disassemble: Disassembler,
+                                                    options: tuple[str, ...]) -> None:
     """An imported function whose address was taken has one in the executable, its stub's: it is no less unknown."""
     library = compile_shared("long other(long a) { return a; }", name="other")
     source, made = tmp_path / "program.c", tmp_path / "program"
     source.write_text("""
         long other(long);
-        long (*pointer)(long) = other;
+        __attribute__((noinline)) long (*pointer(void))(long) { return other; }
         long outer(long a) { if (a == 9) return 7; return other(a * 3); }
-        int main(void) { return (int)outer(pointer(1)); }
+        int main(void) { return (int)outer(pointer()(1)); }
     """)
-    subprocess.run(["gcc", "-O2", "-fno-pic", "-no-pie", "-fno-inline", "-o", made, source, library], check=True)
+    subprocess.run(["gcc", "-O2", "-fno-pic", "-no-pie", "-fno-inline", *options, "-o", made, source, library], check=True)
     assert has(disassemble(made), "outer", "jmp") and returns_in(disassemble(made), ["outer"])
     assert exits_of(made, "outer") is None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracer import limits, records
@@ -100,6 +100,7 @@ def test_keys_are_those_of_the_c() -> None:
             assert rule_key(address, image) == address | (image & mask) << shift
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(KEYS, st.integers(1, (1 << 64) - 1)), max_size=90))
 def test_what_is_installed_is_found(look_up: LookUp, rules: list[tuple[int, int]]) -> None:
     """Each key is found with its last rule, but for as many as were evicted; no key is found that was not installed."""

@@ -14,7 +14,6 @@ from tracer.collect.snapshot import (
     gained,
     identify,
     merge_sites,
-    provisional,
     with_blocks,
 )
 from tracer.records import StackEnd
@@ -37,7 +36,7 @@ def site(born: int = 1, size: int = 100, freed: int = 0, *, first_ns: int = 5, b
     made = np.zeros((), records.SITE)
     made["allocated_bytes"], made["allocated_count"] = born * size, born
     made["freed_bytes"], made["freed_count"] = freed * size, freed
-    made["sampled_births"], made["sampled_deaths"], made["variance"] = born, freed, 2 * born
+    made["variance"], made["large_variance"] = 2 * born, born
     made["first_ns"] = first_ns
     made["lifetimes"][bucket] = freed
     return made
@@ -103,7 +102,7 @@ def test_sites_of_one_stack_become_one_row() -> None:
     merged, single = made.counters[rows[0]], made.counters[rows[1]]
     assert (merged["allocated_bytes"], merged["allocated_count"]) == (70, 5)
     assert (merged["freed_bytes"], merged["freed_count"]) == (50, 3)
-    assert (merged["sampled_births"], merged["sampled_deaths"], merged["variance"]) == (5, 3, 10)
+    assert (merged["variance"], merged["large_variance"]) == (10, 5)
     assert merged["first_ns"] == 30
     assert merged["lifetimes"].tolist() == [{4: 1, 6: 2}.get(n, 0) for n in range(records.LIFETIME_BUCKETS)]
     assert single["allocated_bytes"] == 500
@@ -195,9 +194,3 @@ def test_gained() -> None:
     assert gained(None, later, lambda each: each.live_count)[after].tolist() == [2, 1, 6]
     empty, _ = merge_sites(0, np.zeros(0, records.SITE), np.zeros(0, records.stack_dtype(DEPTH)), Retired())
     assert gained(empty, later, lambda each: each.live_count)[after].tolist() == [2, 1, 6]
-
-
-def test_provisional() -> None:
-    """Stacks that wait for their outer frames are told by how they ended."""
-    stacks = np.array([stack(1, ended=StackEnd.PENDING), stack(1), stack(1, ended=StackEnd.NO_COPY)])
-    assert provisional(stacks).tolist() == [True, False, False]

@@ -19,7 +19,8 @@ def snapshot(*rows: tuple[int, int], identity: list[int] | None = None) -> Snaps
     counters = np.zeros(count, records.SITE)
     live = np.array(rows, np.int64).reshape(-1, 2)
     return Snapshot(0, np.array(identity or range(count), np.uint64), counters,
-                    np.zeros(count, records.stack_dtype(4)), live[:, 0], live[:, 1], np.full(count, -1, np.int64))
+                    np.zeros(count, records.stack_dtype(4)), live[:, 0], live[:, 1], np.full(count, -1, np.int64),
+                    np.zeros(count))
 
 
 def test_by_size() -> None:
@@ -51,10 +52,7 @@ def test_equal_sites_are_ordered_by_identity(sort: str) -> None:
 
 def test_relative_errors() -> None:
     """The root of the variance as a share of live bytes; a site without live bytes is no division by zero."""
-    made = snapshot((0, 0), (0, 0), (0, 0))
-    counters = made.counters.copy()
-    counters["allocated_bytes"], counters["freed_bytes"] = [5000, 5000, 5000], [4000, 5000, 1000]
+    made = snapshot((1000, 1), (0, 0), (4000, 1))
     # Ten records that stand for 4 blocks of 100 bytes each: 10 * (4 - 1) * 4 * 100^2.
-    counters["variance"] = [1_200_000, 0, 1 << 63]
-    errors = relative_errors(replace(made, counters=counters))
+    errors = relative_errors(replace(made, variance=np.array([1_200_000, 0, 2.0**63])))
     assert errors.tolist() == pytest.approx([sqrt(1_200_000) / 1000, 0, sqrt(2**63) / 4000])
