@@ -248,18 +248,25 @@ static __always_inline int freed(struct pt_regs *ctx, u64 probe)
 	return 0;
 }
 
+/* The slot of the current process if it is traced, by its id as leaktrace itself sees it, also inside a container. */
+static __always_inline u32 *traced_slot(void)
+{
+	struct bpf_pidns_info task = {};
+	u32 process;
+
+	if (bpf_get_ns_current_pid_tgid(PID_NAMESPACE_DEVICE, PID_NAMESPACE_INODE, &task, sizeof(task)))
+		return NULL;
+	process = task.tgid;
+	return slots.lookup(&process);
+}
+
 /* The probe's description: a cookie, or on kernels without them (before 5.15) a look-up by who and where. */
 static __always_inline u64 probe_here(struct pt_regs *ctx, int expected)
 {
 #ifdef PROBES_BY_ADDRESS
-	struct bpf_pidns_info task = {};
-	u32 process, *slot;
+	u32 *slot = traced_slot();
 	u64 key, *probe;
 
-	if (bpf_get_ns_current_pid_tgid(PID_NAMESPACE_DEVICE, PID_NAMESPACE_INODE, &task, sizeof(task)))
-		return 0;
-	process = task.tgid;
-	slot = slots.lookup(&process);
 	if (!slot)
 		return 0;
 	key = ctx->ip | IMAGE_KEY(*slot);

@@ -19,15 +19,9 @@ static __always_inline void tell(u32 kind, u32 slot, u32 image)
 /* sched_process_exec: runs in the new image before its first instruction. */
 int process_exec(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct bpf_pidns_info task = {};
-	u32 process, *slot, index;
+	u32 *slot = traced_slot(), index;
 	struct image *image;
 
-	/* Ids as leaktrace itself sees them, also from inside a container. */
-	if (bpf_get_ns_current_pid_tgid(PID_NAMESPACE_DEVICE, PID_NAMESPACE_INODE, &task, sizeof(task)))
-		return 0;
-	process = task.tgid;
-	slot = slots.lookup(&process);
 	if (!slot)
 		return 0;
 	index = *slot;

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,11 @@ def test_a_library_may_be_cut_while_it_is_traced(
     program = run_program(build("live_loader.c"), copy, "-")
     trace = leaktrace.attach(program)
     program.work()
+    deadline = time.monotonic() + PATIENCE
+    # Until leaktrace has opened it, without a report that would name it already.
+    while str(copy) not in Path(f"/proc/{trace.process.pid}/maps").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     os.truncate(copy, 0)
     totals = trace.stop().report["totals"]
     assert totals["live_bytes"] >= 1110

@@ -21,11 +21,12 @@ WORDS = (sys.executable, "-m", "tracer.cli")
 KINDS = ("one_large", "some", "many_small", "grown", "shrunk")
 
 
-def run_tool(*arguments: str, stdin: str | None = None, environment: Mapping[str, str] | None = None,
-             python: Sequence[str] = WORDS) -> subprocess.CompletedProcess[str]:
+def run_tool(
+    *arguments: str, stdin: str | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run leaktrace to its end as it is, in text format unless told otherwise."""
     source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    return subprocess.run([*python, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    return subprocess.run([*WORDS, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
                           env={**os.environ, **(environment or {})}, **source)
 
 
