@@ -30,7 +30,10 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	/* Slots are numbered below MAX_SLOTS, so steps of that keep the images of all processes apart. */
 	image->number += MAX_SLOTS;
+	image->code += MAX_SLOTS;
 	image->trampoline = 0;
+	image->loader_state = 0;
+	image->unmapping = 0;
 	tell(EVENT_EXEC, index, image->number);
 	return 0;
 }
@@ -40,8 +43,16 @@ int process_mappings(struct pt_regs *ctx)
 {
 	u32 slot = PROBE_SLOT(probe_here(ctx, 1));
 	struct image *image = images.lookup(&slot);
+	u32 state = 0;
 
-	if (image)
-		tell(EVENT_MAPPINGS, slot, image->number);
+	if (!image)
+		return 0;
+	/* From here on, before anything is unmapped, nothing that is known of this code is used for what may follow it. */
+	if (image->loader_state)
+		READ_USER(&state, sizeof(state), image->loader_state);
+	if (state == RT_DELETE || image->unmapping)
+		image->code += MAX_SLOTS;
+	image->unmapping = state == RT_DELETE;
+	tell(EVENT_MAPPINGS, slot, image->code);
 	return 0;
 }

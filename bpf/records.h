@@ -60,7 +60,7 @@ RECORD_SIZE(struct site, 64 + 8 * LIFETIME_BUCKETS);
 struct stack {
 	u64 id;
 	u32 image;
-	u32 epoch; /* of the image, when the stack was seen */
+	u32 code; /* of the image, when the stack was seen */
 	u32 depth;
 	u32 ended;
 	u64 addresses[MAX_DEPTH]; /* beyond depth: anything */
@@ -81,10 +81,15 @@ RECORD_SIZE(struct rule_bucket, 64);
 /* What the process behind one slot is now. exec makes a new image, so nothing of the old one is believed. */
 struct image {
 	u32 number;
-	u32 epoch; /* changes when code is unmapped: equal addresses are then no longer equal stacks */
-	u64 trampoline; /* where the kernel makes probed functions return to; 0 while not known */
+	u32 code; /* changes when code is unmapped: rules and stacks of before are no longer those of the same addresses */
+	u64 trampoline;   /* where the kernel makes probed functions return to; 0 while not known */
+	u64 loader_state; /* address of the dynamic loader's r_debug.r_state (link.h); 0 while not known */
+	u64 unmapping;    /* the loader is at it: code changes once more when it is done */
 };
-RECORD_SIZE(struct image, 16);
+RECORD_SIZE(struct image, 32);
+
+/* r_debug.r_state: something is about to be unmapped. */
+#define RT_DELETE 2
 
 enum event_kind {
 	EVENT_MISS = 1, /* a stack that Python must finish */
@@ -99,7 +104,7 @@ struct event {
 	u32 kind;
 	u32 slot;
 	u32 tid;
-	u32 image;
+	u32 image; /* EVENT_EXEC: the new image's number; else what code the image had */
 	u64 ns;
 };
 RECORD_SIZE(struct event, 24);

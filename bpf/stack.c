@@ -12,9 +12,10 @@
 /* Pieces that could not be read before the copy gives up; each attempt is a page fault that is not served. */
 #define MAX_UNREAD 20
 
-/* The wait for room in the ring; it ends by the number of looks at the clock too, at some 150 ns each. */
-#define FULL_RING_WAIT_NS 100000
+/* The wait for room in the ring; it ends by the number of looks at the clock too, at some 400 ns each. */
+#define FULL_RING_WAIT_NS 200000
 #define FULL_RING_LOOKS 512
+#define DAWDLE bpf_probe_read_kernel(&flight->window, sizeof(flight->window), flight->addresses);
 
 static __always_inline void lose(u32 kind, u64 bytes)
 {
@@ -153,7 +154,7 @@ static __always_inline u32 new_site(struct walk *walked, struct in_flight *fligh
 	bpf_probe_read_kernel(stack->addresses, sizeof(stack->addresses), flight->addresses);
 	stack->id = walked->id;
 	stack->image = image->number;
-	stack->epoch = image->epoch;
+	stack->code = image->code;
 	stack->depth = flight->depth;
 	stack->ended = walked->ended;
 	site->first_ns = bpf_ktime_get_ns();
@@ -161,7 +162,7 @@ static __always_inline u32 new_site(struct walk *walked, struct in_flight *fligh
 }
 
 /* Sends what Python needs to finish a stack that met an address without a rule. */
-static __always_inline int send_copy(struct walk *state, struct miss_event *miss, u32 slot, u32 image, u64 address)
+static __always_inline int send_copy(struct walk *state, struct miss_event *miss, u32 slot, u32 code, u64 address)
 {
 	u64 from = state->regs.sp & ~(COPY_PIECE - 1ULL);
 	u32 i;
@@ -169,7 +170,7 @@ static __always_inline int send_copy(struct walk *state, struct miss_event *miss
 	miss->head.kind = EVENT_MISS;
 	miss->head.slot = slot;
 	miss->head.tid = bpf_get_current_pid_tgid();
-	miss->head.image = image;
+	miss->head.image = code;
 	miss->head.ns = bpf_ktime_get_ns();
 	miss->pc = state->regs.pc;
 	miss->sp = state->regs.sp;
@@ -193,7 +194,7 @@ static __always_inline int send_copy(struct walk *state, struct miss_event *miss
 
 /*
  * The ring is full: while a program starts, each new path misses until Python has answered. Better that the program waits
- * here for some 100 microseconds, in which Python answers several, than that it goes on to miss.
+ * here for up to 200 microseconds, in which Python answers several, than that it goes on to miss.
  */
 static __always_inline void wait_a_little(struct in_flight *flight)
 {
@@ -205,9 +206,7 @@ static __always_inline void wait_a_little(struct in_flight *flight)
 		if (bpf_ktime_get_ns() > until)
 			break;
 		/* The slowest thing at hand that does nothing: few looks at the clock are quickly verified. */
-		bpf_probe_read_kernel(&flight->window, sizeof(flight->window), flight->addresses);
-		bpf_probe_read_kernel(&flight->window, sizeof(flight->window), flight->addresses);
-		bpf_probe_read_kernel(&flight->window, sizeof(flight->window), flight->addresses);
+		DAWDLE DAWDLE DAWDLE DAWDLE DAWDLE DAWDLE DAWDLE DAWDLE
 	}
 }
 
@@ -217,12 +216,12 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 {
 	struct walk walked = {
 		.regs = *caller,
-		.id = ((u64)image->epoch << 32 | image->number) * SPREAD,
+		.id = ((u64)image->code << 32 | image->number) * SPREAD,
 	};
 	struct miss_event *miss = NULL;
 	u32 *known, index;
 
-	walk_stack(&walked, IMAGE_KEY(image->number), flight);
+	walk_stack(&walked, IMAGE_KEY(image->code), flight);
 	if (walked.ended == ENDED_PENDING) {
 		/* Two such stacks may differ beyond the address without a rule: each gets a site and a copy of its own. */
 		miss = ring.ringbuf_reserve(sizeof(struct miss_event));
@@ -245,7 +244,7 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 		lose(LOSS_SITES_FULL, bytes);
 	if (miss) {
 		miss->site = index;
-		send_copy(&walked, miss, slot, image->number, address);
+		send_copy(&walked, miss, slot, image->code, address);
 		ring.ringbuf_submit(miss, index ? 0 : BPF_RB_NO_WAKEUP);
 		return index;
 	}

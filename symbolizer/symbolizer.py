@@ -33,6 +33,10 @@ class ObjectFile:
         except (OSError, ValueError):  # mmap() of an empty file raises ValueError
             self.why = Why.UNREADABLE
 
+    def is_whole(self) -> bool:
+        """Return whether the file still has the bytes that are mapped: reading beyond its end would end the process."""
+        return not isinstance(self.data, mmap) or self.data.size() >= len(self.data)
+
     @cached_property
     def elf(self) -> Elf | None:
         """Return the parsed file, None if it cannot be read or is no ELF file for x86-64."""
@@ -116,7 +120,9 @@ def _resolve(target: ObjectFile, file_offset: int, address: int, back: int) -> t
         return (Frame(address, module=target.path, build_id=target.build_id, why=why),)
 
     if target.why is not None:
-        return unnamed(target.why)
+        return (Frame(address, module=target.path, why=target.why),)
+    if not target.is_whole():
+        return (Frame(address, module=target.path, why=Why.GONE),)
     if target.elf is None:
         return unnamed(Why.UNREADABLE)
     vaddr = target.elf.file_offset_to_vaddr(file_offset - back)

@@ -9,7 +9,7 @@ from tracer.attach.program import Program
 from tracer.attach.tracee import Tracee
 from tracer.collect.ring import RecordQueue
 from tracer.collect.sites import SiteReader
-from tracer.collect.unwind_rules import Miss, RuleTable, StackTable
+from tracer.collect.unwind_rules import Miss, StackTable
 from tracer.listener import Listener, TraceLine
 from tracer.losses import loss_index
 from tracer.records import EventKind, StackEnd
@@ -29,12 +29,11 @@ LOSS_OF_END = {
 class KernelEvents:
     """The consumer of one program's ring buffer."""
 
-    def __init__(self, program: Program, tracees: Sequence[Tracee], reader: SiteReader, table: RuleTable,
+    def __init__(self, program: Program, tracees: Sequence[Tracee], reader: SiteReader,
                  listener: Listener, started_ns: int) -> None:
         """tracees by slot; started_ns: monotonic, from which lines of --trace count."""
         self._tracees = tracees
         self._reader = reader
-        self._table = table
         self._listener = listener
         self._started = started_ns
         self._stacks = StackTable(program.stacks)
@@ -53,13 +52,15 @@ class KernelEvents:
         return found
 
     def _is_urgent(self, record: memoryview) -> bool:
-        """Whether it is a miss at an address for which no rule is known yet."""
-        kind, slot, _, image, _ = records.EVENT_STRUCT.unpack_from(record, 0)
+        """Whether it is a miss at an address for which no rule is known yet, or new code, which the next may need."""
+        kind, slot, _, version, _ = records.EVENT_STRUCT.unpack_from(record, 0)
+        if kind == EventKind.MAPPINGS:
+            return True
         if kind != MISS:
             return False
-        tracee = self._tracees[slot]
+        unwinder = self._tracees[slot].unwinder(version)
         pc = records.MISS_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)[4]
-        return image == tracee.image and not tracee.unwinder(self._table).knows(pc)
+        return unwinder is not None and not unwinder.knows(pc)
 
     def _handle_record(self, record: memoryview) -> None:
         kind, slot, tid, image, at = records.EVENT_STRUCT.unpack_from(record, 0)
@@ -67,6 +68,7 @@ class KernelEvents:
         if kind == MISS:
             self._answer(tracee, image, record)
         elif kind == EventKind.MAPPINGS:
+            tracee.read_mappings()
             self._changed.add(slot)
         elif kind == EventKind.EXEC:
             self._follow_exec(tracee, image)
@@ -76,14 +78,17 @@ class KernelEvents:
             self._listener.traced(TraceLine(
                 (at - self._started) / SECOND, tracee.process.pid, tid, kind == EventKind.ALLOCATED, address, size))
 
-    def _answer(self, tracee: Tracee, image: int, record: memoryview) -> None:
+    def _answer(self, tracee: Tracee, version: int, record: memoryview) -> None:
         start = records.EVENT_STRUCT.size
         site, copied, missing, _, pc, sp, bp, _ = records.MISS_STRUCT.unpack_from(record, start)
         self._reader.note_provisional(site)
-        if image != tracee.image:
-            return
-        memory = record[start + records.MISS_STRUCT.size :][:copied]
-        ended = tracee.unwinder(self._table).answer(Miss(image, site, pc, sp, bp, memory, missing), self._stacks)
+        unwinder = tracee.unwinder(version)
+        if unwinder is None:
+            # Of an image that exec has replaced.
+            ended = self._stacks.ended[site] = StackEnd.UNSUPPORTED
+        else:
+            memory = record[start + records.MISS_STRUCT.size :][:copied]
+            ended = unwinder.answer(Miss(site, pc, sp, bp, memory, missing), self._stacks)
         if site and ended in LOSS_OF_END:
             self._reader.count_loss(LOSS_OF_END[ended])
 

@@ -11,6 +11,7 @@ from symbolizer.frame import Frame, Why
 from symbolizer.mappings import object_key
 from symbolizer.symbolizer import Symbolizer
 from tracer.attach.tracee import Tracee
+from tracer.collect.sites import ANY_VERSION
 from tracer.collect.snapshot import Snapshot, gained
 from tracer.judge.ranking import rank, relative_errors
 from tracer.limits import MAX_SLOTS
@@ -103,7 +104,8 @@ class _Gains:
 
 def name_stack(stack: np.void, tracee: Tracee, symbolizer: Symbolizer) -> tuple[Frame, ...]:
     """Return the frames of one struct stack, innermost first, inlined ones included."""
-    space = tracee.spaces.get((int(stack["image"]), int(stack["epoch"])), tracee.space)
+    version = int(stack["code"])
+    space = tracee.space if version == ANY_VERSION else tracee.space_of(version)
     addresses = stack["addresses"][: int(stack["depth"])].tolist()
     frames: list[Frame] = []
     for marked in addresses:

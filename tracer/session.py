@@ -26,7 +26,6 @@ from tracer.collect.unwind_rules import RuleTable
 from tracer.errors import CannotTrace
 from tracer.events import KernelEvents
 from tracer.fill import fill_report
-from tracer.limits import MAX_SLOTS
 from tracer.listener import Listener
 from tracer.report.model import Report
 from tracer.settings import Settings
@@ -70,6 +69,7 @@ class Session:
         self.objects = Objects()
         self.tracees: list[Tracee] = []
         self._stop = False
+        self._begun = False
         self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._command: HeldCommand | None = None
         self._links: Links | None = None
@@ -92,7 +92,7 @@ class Session:
         """Detach from everything; a command that was never let go is ended."""
         if self._links:
             self._links.close()
-        if self._command and self._command.held:
+        if self._command and (self._command.held or not self._begun):
             self._command.kill()
         if self._program:
             self._program.close()
@@ -122,14 +122,13 @@ class Session:
         program = self._program
         self._links = Links(program, bare=settings.bare_traps)
         self._table = RuleTable(program.rules)
-        self._reader = SiteReader(program)
-        program.images["number"] = range(MAX_SLOTS)
+        self._reader = SiteReader(program, [tracee.volatile for tracee in self.tracees])
         for tracee in self.tracees:
-            program.name_process(tracee.process.pid, tracee.slot)
+            tracee.bind(program, self._table)
         program.watch_exec()
         _hurry()
         self._clock = _Clock(int(settings.interval * SECOND))
-        self._events = KernelEvents(program, self.tracees, self._reader, self._table, self.listener, self._clock.start)
+        self._events = KernelEvents(program, self.tracees, self._reader, self.listener, self._clock.start)
         if self._command:
             tracee = self.tracees[-1]
             self._command.release(lambda: self._look_again(tracee), self._drain_ring)
@@ -137,6 +136,7 @@ class Session:
             for tracee in self.tracees:
                 self._look_again(tracee)
         self._require_allocators()
+        self._begun = True
 
     def _wait_for(self, compilation: Compilation) -> LoadedObject:
         if not compilation.wait(PATIENCE):
@@ -169,7 +169,7 @@ class Session:
         except (ProcessLookupError, FileNotFoundError):
             # It is just ending; its pidfd will say so.
             pass
-        tracee.publish(self._program, self._table)
+        tracee.publish(self._program)
 
     def _drain_ring(self) -> bool:
         """Handle what the kernel side has sent; return whether there was anything."""

@@ -110,8 +110,13 @@ def test_libraries_come_and_go(build: Build, run_program: Any, leaktrace: Starte
             trace.next_report()
     report = trace.stop().report
     found = {name: site(report, name).live for name in ("first_keeps", "second_keeps")}
-    assert found == {each["function"]: (each["bytes"], each["count"]) for each in truth}
-    assert report["losses"] == {}
+    if between == "a_report":
+        assert found == {each["function"]: (each["bytes"], each["count"]) for each in truth}
+        assert report["losses"] == {}
+    else:
+        # Unloaded before its mappings were read, a library has no name, and its stacks end there.
+        for each in truth:
+            assert found[each["function"]] in ((each["bytes"], each["count"]), (0, 0))
     for name in found:
         for each in site(report, name).sites:
             assert functions(each)[:2] == [name, "use"] and functions(each)[-1] == "_start"

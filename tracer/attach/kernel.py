@@ -6,7 +6,6 @@ import errno
 import mmap
 import os
 import platform
-import struct
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -15,10 +14,7 @@ from tracer.attach import bpf_syscall, perf_event
 from tracer.errors import CannotTrace
 from tracer.settings import AttachWay
 
-#: Elf64_Ehdr and Elf64_Phdr (elf(5)).
-ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-PT_LOAD = 1
+NOP = b"\x90"
 
 #: Where tracefs may be (Documentation/trace/ftrace.rst).
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
@@ -45,8 +41,8 @@ def require_platform() -> None:
 def choose_attach_way(forced: AttachWay | None = None) -> AttachWay:
     """Return the cheapest way to attach uprobes that works here, or the forced one if it works.
 
-    Tries each with an empty program on the entry point of its own executable, which is not passed again. Raises
-    CannotTrace without permission, without uprobes, or where the forced way does not work.
+    Tries each with an empty program on a file of its own. Raises CannotTrace without permission, without uprobes, or
+    where the forced way does not work.
     """
     for way in (forced,) if forced else AttachWay:
         problem = _try(way)
@@ -80,7 +76,7 @@ def _try(way: AttachWay) -> OSError | None:
     opened: list[int] = []
     try:
         opened.append(bpf_syscall.load_program(bpf_syscall.RETURN_0, kind))
-        path, offset = "/proc/self/exe", _entry_offset()
+        path, offset = _trial_file(), 0
         if way is AttachWay.PERF:
             opened.append(perf_event.attach_uprobe(opened[0], path, offset, os.getpid(), returns=False))
         else:
@@ -94,16 +90,11 @@ def _try(way: AttachWay) -> OSError | None:
 
 
 @cache
-def _entry_offset() -> int:
-    """Return the file offset of this process's own first instruction: code, but done with."""
-    with open("/proc/self/exe", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-        header = ELF_HEADER.unpack_from(data, 0)
-        entry, table, count = header[4], header[5], header[10]
-        for index in range(count):
-            kind, _, offset, start, _, size, *_ = PROGRAM_HEADER.unpack_from(data, table + index * PROGRAM_HEADER.size)
-            if kind == PT_LOAD and start <= entry < start + size:
-                return int(entry - start + offset)
-    return 0
+def _trial_file() -> str:
+    """Return the path of a file that nobody maps: a trial on a real program would be felt by those who run it."""
+    fd = os.memfd_create("leaktrace-trial")
+    os.write(fd, NOP * mmap.PAGESIZE)
+    return f"/proc/self/fd/{fd}"
 
 
 def require_tracefs(places: tuple[Path, ...] = TRACEFS) -> Path:

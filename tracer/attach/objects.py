@@ -42,7 +42,7 @@ class Objects:
         key = object_key(mapping)
         file = self.symbolizer.object_file(key) if key is not None else None
         info = self.unwind_info(key) if key is not None else None
-        if file is None or info is None or file.elf is None:
+        if file is None or info is None or not file.is_whole() or file.elf is None:
             return FRAME_POINTER_RULE
         vaddr = file.elf.file_offset_to_vaddr(mapping.offset_of(address))
         rule = info.rule_at(vaddr) if vaddr is not None else None

@@ -23,16 +23,18 @@ _libc.ptrace.argtypes = (ct.c_long, ct.c_long, ct.c_void_p, ct.c_void_p)
 _libc.ptrace.restype = ct.c_long
 
 PTRACE_TRACEME = 0
-PTRACE_PEEKTEXT, PTRACE_POKETEXT = 1, 4
+PTRACE_POKEUSER = 6
 PTRACE_CONT, PTRACE_DETACH, PTRACE_SYSCALL = 7, 17, 24
-PTRACE_GETREGS, PTRACE_SETREGS = 12, 13
+PTRACE_GETREGS = 12
 PTRACE_SETOPTIONS = 0x4200
 PTRACE_O_TRACESYSGOOD, PTRACE_O_TRACEEXEC, PTRACE_O_EXITKILL = 1, 16, 1 << 20
 SYSCALL_STOP = signal.SIGTRAP | 0x80
 SYS_MMAP = 9
 PROT_EXEC = 4
 AT_ENTRY = 9
-BREAKPOINT = 0xCC
+#: offsetof(struct user, u_debugreg) (sys/user.h). Bit 0 of register 7 makes register 0 a breakpoint for execution.
+DEBUG_REGISTERS = 848
+ENABLE_FIRST = 1
 WORD = (1 << 64) - 1
 #: struct user_regs_struct (sys/user.h): 27 words, of which these are read.
 REGISTERS = struct.Struct("<27Q")
@@ -76,8 +78,9 @@ class HeldCommand:
         """
         mapped()
         entry = self._entry_point()
-        original = self._ptrace(PTRACE_PEEKTEXT, entry, 0)
-        self._ptrace(PTRACE_POKETEXT, entry, original & ~0xFF | BREAKPOINT)
+        # In the processor and not in the code, where the kernel might take it for a probe of its own.
+        self._ptrace(PTRACE_POKEUSER, DEBUG_REGISTERS, entry)
+        self._ptrace(PTRACE_POKEUSER, DEBUG_REGISTERS + 8 * 7, ENABLE_FIRST)
         pending = 0
         while True:
             self._ptrace(PTRACE_SYSCALL, 0, pending)
@@ -86,15 +89,13 @@ class HeldCommand:
                 return
             stopped()
             pending = 0
-            registers = list(self._registers())
+            registers = self._registers()
             if stop == SYSCALL_STOP:
                 if registers[ORIG_RAX] == SYS_MMAP and registers[RDX] & PROT_EXEC:
                     mapped()
-            elif stop == signal.SIGTRAP and registers[RIP] == entry + 1:
-                self._ptrace(PTRACE_POKETEXT, entry, original)
-                registers[RIP] = entry
-                buffer = ct.create_string_buffer(REGISTERS.pack(*registers))
-                self._ptrace(PTRACE_SETREGS, 0, ct.addressof(buffer))
+            elif stop == signal.SIGTRAP and registers[RIP] == entry:
+                self._ptrace(PTRACE_POKEUSER, DEBUG_REGISTERS + 8 * 7, 0)
+                self._ptrace(PTRACE_POKEUSER, DEBUG_REGISTERS, 0)
                 mapped()
                 self._ptrace(PTRACE_DETACH, 0, 0)
                 self.held = False
@@ -103,7 +104,8 @@ class HeldCommand:
                 pending = stop
 
     def kill(self) -> None:
-        """End a command that is still held, when it cannot be traced."""
+        """End a command that cannot be traced after all."""
+        self.held = False
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
             self._wait()

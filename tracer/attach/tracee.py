@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from symbolizer.elf import Elf, ElfError
+from symbolizer.elf_data import find_data
 from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
-from symbolizer.unwind_info import UnwindRule
 from tracer.attach.allocators import FoundAllocator, custom_entries, find_allocator, find_custom
+from tracer.attach.code_versions import CodeVersions, code_of
 from tracer.attach.links import Links, Plan, plan_probes
 from tracer.attach.objects import Objects
 from tracer.attach.program import Program
 from tracer.attach.target import Process
-from tracer.collect.unwind_rules import FRAME_POINTER_RULE, RuleTable, Unwinder
+from tracer.collect.unwind_rules import RuleTable, Unwinder
 from tracer.limits import MAX_SLOTS
-from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK
 from tracer.settings import AttachWay, Settings
 
 #: The dynamic loader: it has allocator functions for its own start, which the program never calls.
 LOADER_PREFIX = "ld-linux"
 LOADER_HOOK = "_dl_debug_state"
-#: The mappings are not read again sooner than this for an address that is in none: it may just be no address.
-PAUSE_NS = 5_000_000
+LOADERS = ("ld-linux", "ld-musl", "ld-")
+#: Its variable for debuggers, struct r_debug (link.h), and where r_state is in it.
+LOADER_DEBUG, LOADER_STATE = "_r_debug", 24
+#: The mappings may change while they are read.
+READ_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +42,14 @@ class Attached:
 
 
 class Tracee:
-    """One process in one slot. exec makes a new image of it, unmapped code a new epoch; spaces keeps each one's map."""
+    """One process in one slot. exec makes a new image of it; its code has versions (code_versions.py)."""
 
     def __init__(self, process: Process, slot: int, settings: Settings, objects: Objects) -> None:
         self.process = process
         self.slot = slot
         self.image = slot
-        self.epoch = 0
         self.alive = True
         self.space = AddressSpace.of(())
-        self.spaces: dict[tuple[int, int], AddressSpace] = {}
         self.attached: list[Attached] = []
         self.searched: dict[ObjectKey, str] = {}
         self.pidfd = os.pidfd_open(process.pid)
@@ -55,34 +57,62 @@ class Tracee:
         self._settings = settings
         self._objects = objects
         self._loader_watched = False
-        self._unwinder: Unwinder | None = None
-        self._stale = False
-        self._read_at = 0
+        self._row: np.ndarray | None = None
+        self._versions: CodeVersions | None = None
+        self._oldest = 0
 
-    def unwinder(self, table: RuleTable) -> Unwinder:
-        """Return the unwinder of the present image."""
-        if self._unwinder is None:
-            self._unwinder = Unwinder(self.image, self, table)
-        return self._unwinder
+    def bind(self, program: Program, table: RuleTable) -> None:
+        """Begin to follow the code that the kernel side sees."""
+        self._row = program.images[self.slot : self.slot + 1]
+        self._row["number"] = self._row["code"] = self.slot
+        self._versions = CodeVersions(self._objects, table, self.read_mappings)
+        program.name_process(self.process.pid, self.slot)
 
-    def read_mappings(self) -> bool:
-        """Read the mappings again; return whether code was unmapped. A process that is gone keeps its last ones."""
+    def read_mappings(self) -> None:
+        """Read the mappings again. A process that is gone keeps its last ones."""
         try:
-            space = self.process.read_space()
+            number, space = self._read_steadily()
         except ProcessLookupError:
-            return False
+            return
         if not space.mappings:
-            return False
-        lost = bool(_code(self.space) - _code(space))
-        self._read_at = time.monotonic_ns()
-        if lost:
-            self.epoch += 1
-            self._unwinder = None
-            self._stale = True
-        self.space = space
-        self.spaces[self.image, self.epoch] = space
+            return
         self._objects.hold(self.process, space)
-        return lost
+        if self._row is not None and self._versions is not None:
+            if number in self._versions and code_of(self.space) - code_of(space):
+                # Unmapped behind the loader's back.
+                self._row["code"] += MAX_SLOTS
+                number += MAX_SLOTS
+            self.space = space
+            self._versions.update(number, space)
+        self.space = space
+
+    def _read_steadily(self) -> tuple[int, AddressSpace]:
+        """Return the mappings and the version they are of."""
+        for _ in range(READ_TRIES):
+            before = self._version_now()
+            space = self.process.read_space()
+            if self._version_now() == before:
+                break
+        return before, space
+
+    def _version_now(self) -> int:
+        return int(self._row["code"][0]) if self._row is not None else self.slot
+
+    def unwinder(self, version: int) -> Unwinder | None:
+        """Return the unwinder of a version of the code, None for one of an image that is gone."""
+        if self._versions is None or version < self._oldest:
+            return None
+        if version not in self._versions and version == self._version_now():
+            self.read_mappings()
+        return self._versions.get(version).unwinder
+
+    def space_of(self, version: int) -> AddressSpace:
+        """Return what was mapped in a version of the code."""
+        return self._versions.space(version) if self._versions else self.space
+
+    def volatile(self) -> np.ndarray:
+        """Return where different code was mapped at different times, u64 (n, 2)."""
+        return self._versions.volatile() if self._versions else np.empty((0, 2), np.uint64)
 
     def find_plans(self) -> list[tuple[Mapping, Plan]]:
         """Return what should be attached in files that have not been searched yet."""
@@ -135,45 +165,56 @@ class Tracee:
         return _Addresses(self, object_key(mapping))
 
     def _watch_loader(self, links: Links) -> None:
-        for key, mapping in self.space.objects().items():
-            name = mapping.path.rpartition("/")[2]
-            if not name.startswith(("ld-linux", "ld-musl", "ld-")):
-                continue
-            file = self._objects.open(self.process, key, mapping)
+        for mapping, elf in self._loaders():
             try:
-                vaddr = file.elf.symbols().defined([LOADER_HOOK]).get(LOADER_HOOK) if file.elf else None
-                offset = file.elf.vaddr_to_file_offset(vaddr) if file.elf and vaddr is not None else None
+                vaddr = elf.symbols().defined([LOADER_HOOK]).get(LOADER_HOOK)
             except ElfError:
                 continue
+            offset = elf.vaddr_to_file_offset(vaddr) if vaddr is not None else None
             if offset is not None:
                 links.watch_loader(self.process.file_path(mapping), self.process.pid, self.slot, offset,
                                    self.addresses_of(mapping))
                 self._loader_watched = True
                 return
 
+    def _loaders(self) -> Iterator[tuple[Mapping, Elf]]:
+        for key, mapping in self.space.objects().items():
+            if mapping.path.rpartition("/")[2].startswith(LOADERS):
+                file = self._objects.open(self.process, key, mapping)
+                if file.elf is not None:
+                    yield mapping, file.elf
+
+    def _loader_symbol(self, name: str, offset: int) -> int:
+        """Return the run-time address of a variable of the dynamic loader, 0 if it has none of that name."""
+        for mapping, elf in self._loaders():
+            vaddr = find_data(elf, name)
+            code = elf.file_offset_to_vaddr(mapping.file_offset)
+            if vaddr is not None and code is not None:
+                return vaddr + offset + mapping.start - code
+        return 0
+
     def became(self, image: int) -> None:
         """After an exec: nothing of the old image is believed."""
         self.image = image
-        self.epoch = 0
         self.space = AddressSpace.of(())
         self._loader_watched = False
-        self._unwinder = None
-        self._stale = True
+        if self._versions:
+            self._versions.drop()
+        self._oldest = self._version_now()
         # Files that were attached stay so: the probes are on the file, and the kernel puts them into the new image.
         self.exe = self.process.exe
 
-    def publish(self, program: Program, table: RuleTable) -> None:
-        """Tell the kernel side of the epoch and the trampoline, and take back rules of code that is gone."""
-        row = program.images[self.slot : self.slot + 1]
-        row["epoch"] = self.epoch
+    def publish(self, program: Program) -> None:
+        """Tell the kernel side what it needs to know of the process, and could not find out itself."""
         if program.way is AttachWay.PERF:
             self._describe_probes(program)
+        if self._row is None:
+            return
         trampoline = self.process.trampoline(self.space)
         if trampoline is not None:
-            row["trampoline"] = trampoline
-        if self._stale:
-            self._stale = False
-            self._take_back_rules(table)
+            self._row["trampoline"] = trampoline
+        if not self._row["loader_state"][0]:
+            self._row["loader_state"] = self._loader_symbol(LOADER_DEBUG, LOADER_STATE)
 
     def _describe_probes(self, program: Program) -> None:
         """Say again what probes without cookies mean: their code may have been mapped elsewhere meanwhile."""
@@ -182,30 +223,6 @@ class Tracee:
             for probe in each.plan.probes:
                 for address in addresses(probe.file_offset):
                     program.describe_probe(self.slot, address, probe.entry.encode(self.slot))
-
-    def _take_back_rules(self, table: RuleTable) -> None:
-        mine = self.image & IMAGE_MASK
-
-        def is_stale(key: int) -> bool:
-            slot = (key >> ADDRESS_BITS & IMAGE_MASK) % MAX_SLOTS
-            if slot != self.slot % MAX_SLOTS:
-                return False
-            return key >> ADDRESS_BITS & IMAGE_MASK != mine or self._code_at(key & ADDRESS_MASK) is None
-
-        table.remove(is_stale)
-
-    def rule_for(self, address: int, *, interrupted: bool) -> UnwindRule:
-        """Return the rule at an address (collect.unwind_rules.RuleSource)."""
-        at = address if interrupted else address - 1
-        mapping = self._code_at(at)
-        if mapping is None and time.monotonic_ns() - self._read_at > PAUSE_NS:
-            self.read_mappings()
-            mapping = self._code_at(at)
-        return self._objects.rule_at(mapping, at) if mapping else FRAME_POINTER_RULE
-
-    def _code_at(self, address: int) -> Mapping | None:
-        mapping = self.space.locate(address)
-        return mapping if mapping is not None and mapping.executable else None
 
     def knows_allocator(self) -> bool:
         """Return whether something that allocates was attached."""
@@ -226,12 +243,6 @@ class _Addresses:
                 address = file_offset - mapping.file_offset + mapping.start
                 if mapping.start <= address < mapping.end:
                     yield address
-
-
-def _code(space: AddressSpace) -> set[tuple[int, int, ObjectKey | None]]:
-    """Return what code is mapped where; anonymous code (of a JIT) comes and goes and is not told apart."""
-    return {(mapping.start, mapping.file_offset, object_key(mapping)) for mapping in space.mappings
-            if mapping.executable and mapping.is_file}
 
 
 def _is_same_file(mapping: Mapping, wanted: str) -> bool:

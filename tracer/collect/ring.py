@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,8 @@ HEADER = struct.Struct("<II")
 POSITION = struct.Struct("<Q")
 #: Records handled in turn before new ones are looked at for urgent ones.
 TURN = 32
+#: Seconds, after which somebody else gets a turn: signals, reports.
+LONGEST_DRAIN = 0.2
 
 
 class Ring:
@@ -70,8 +73,8 @@ class RecordQueue:
         self._waiting: deque[tuple[int, memoryview]] = deque()
 
     def drain(self) -> bool:
-        """Handle all that is there; return whether there was anything."""
-        start = self._seen
+        """Handle what is there, for a limited time where more keeps coming; return whether there was anything."""
+        start, until = self._seen, time.monotonic() + LONGEST_DRAIN
         while True:
             begin = self._seen
             for after, record in self._ring.records(begin):
@@ -84,5 +87,5 @@ class RecordQueue:
             for _ in range(min(TURN, len(self._waiting))):
                 self._handle(self._waiting.popleft()[1])
             self._ring.release(self._waiting[0][0] if self._waiting else self._seen)
-            if not self._waiting:
+            if not self._waiting or time.monotonic() > until:
                 return self._seen != start

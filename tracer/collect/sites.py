@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +12,24 @@ from tracer import records
 from tracer.attach.program import Program
 from tracer.collect.outstanding import forget_blocks, read_blocks
 from tracer.collect.snapshot import Blocks, LossCount, Retired, Snapshot, identify, merge_sites, with_blocks
+from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
 
 #: Between a stack's site and its block's birth lie some instructions, and perhaps a lost processor.
 STILL_TO_COME_NS = 10_000_000_000
 
 
+#: In place of a stack's version of the code: it is the same in all.
+ANY_VERSION = (1 << 32) - 1
+
+
 class SiteReader:
     """Takes snapshots of one running program."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, volatile: Sequence[Callable[[], np.ndarray]] = ()) -> None:
+        """volatile: for each slot, the address ranges whose code changed while it was traced, u64 (n, 2)."""
         self._program = program
+        self._volatile = volatile
         self._retired = Retired()
         self._provisional: set[int] = set()
         self._own_losses = np.zeros(len(LOSSES), np.uint64)
@@ -81,7 +89,22 @@ class SiteReader:
 
     def _read_sites(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         used = self._used()
-        return self._program.sites[used], self._program.stacks[used], used
+        return self._program.sites[used], self._comparable(self._program.stacks[used]), used
+
+    def _comparable(self, stacks: np.ndarray) -> np.ndarray:
+        """Clear the version of stacks whose code was the same in all versions: they are the same stack in each."""
+        volatile = np.zeros(len(stacks), bool)
+        slots = stacks["image"] % MAX_SLOTS
+        beyond = np.arange(stacks["addresses"].shape[1])[None, :] >= stacks["depth"][:, None]
+        for slot, ranges_of in enumerate(self._volatile):
+            ranges = ranges_of()
+            mine = np.flatnonzero(slots == slot)
+            addresses = stacks["addresses"][mine] & np.uint64(records.ADDRESS_MASK)
+            for start, end in ranges.tolist():
+                inside = (addresses >= start) & (addresses <= end) & ~beyond[mine]
+                volatile[mine] |= inside.any(axis=1)
+        stacks["code"][~volatile] = ANY_VERSION
+        return stacks
 
     def _read_blocks(self, now: int, row_of_site: np.ndarray, expected: int) -> Blocks:
         keys, values = read_blocks(self._program, expected)
@@ -103,7 +126,7 @@ class SiteReader:
         if not self._provisional:
             return
         sites = np.fromiter(self._provisional, np.int64, len(self._provisional))
-        counters, stacks = self._program.sites[sites], self._program.stacks[sites]
+        counters, stacks = self._program.sites[sites], self._comparable(self._program.stacks[sites])
         dead = counters["allocated_count"] == counters["freed_count"]
         # Without a birth it is still to come, or was taken back (unbirth() in bpf/ledger.c).
         fresh = counters["first_ns"] + np.uint64(STILL_TO_COME_NS) > np.uint64(time.monotonic_ns())

@@ -88,7 +88,7 @@ def add_counters(into: np.ndarray, more: np.ndarray) -> None:
 
 
 def identify(stacks: np.ndarray) -> np.ndarray:
-    """Return what every stack is known by, u64 (n,): its image, epoch, end, addresses. Clears what is beyond depth."""
+    """Return what every stack is known by, u64 (n,): its image, code, end, addresses. Clears what is beyond depth."""
     addresses = stacks["addresses"]
     beyond = np.arange(addresses.shape[1])[None, :] >= stacks["depth"][:, None]
     addresses[beyond] = 0
@@ -96,7 +96,7 @@ def identify(stacks: np.ndarray) -> np.ndarray:
         mixed = addresses ^ (addresses >> np.uint64(17))
         identity = (mixed * _MULTIPLIERS[: addresses.shape[1]]).sum(axis=1, dtype=np.uint64)
         identity += stacks["image"].astype(np.uint64) * _MULTIPLIERS[128]
-        identity += (stacks["epoch"].astype(np.uint64) << np.uint64(8) | stacks["ended"].astype(np.uint64)) * (
+        identity += (stacks["code"].astype(np.uint64) << np.uint64(8) | stacks["ended"].astype(np.uint64)) * (
             _MULTIPLIERS[129]
         )
     return np.asarray(identity, np.uint64)

@@ -3,7 +3,7 @@ for every address on the way where the kernel side finds it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Protocol
@@ -85,7 +85,6 @@ class Miss:
     missing has a bit for each piece of memory (of COPY_PIECE bytes) that could not be read.
     """
 
-    image: int
     site: int
     pc: int
     sp: int
@@ -128,7 +127,10 @@ class StackTable:
 
 
 class Unwinder:
-    """Finishes the stacks of one process image. Rules are looked up once; thousands of misses pass the same ones."""
+    """Finishes the stacks of one version of a process's code.
+
+    Rules are looked up once; thousands of misses pass the same ones.
+    """
 
     def __init__(self, image: int, source: RuleSource, table: RuleTable) -> None:
         self._image = image
@@ -136,6 +138,20 @@ class Unwinder:
         self._table = table
         self._rules: dict[int, UnwindRule] = {}
         self._known: dict[tuple[int, int, int, int], _Known] = {}
+
+    def adopt(self, other: Unwinder, keep: Callable[[int], bool]) -> None:
+        """Take over the rules of another version of the code for the addresses (marked) that keep names."""
+        for marked, rule in other._rules.items():
+            if keep(marked):
+                self._rules[marked] = rule
+                self._table.install(rule_key(marked, self._image), rule.encode())
+
+    def forget(self, marked: Iterable[int]) -> None:
+        """Ask again for these addresses when they come up."""
+        keys = {rule_key(each, self._image) for each in marked if self._rules.pop(each, None)}
+        self._known.clear()
+        if keys:
+            self._table.remove(keys.__contains__)
 
     def knows(self, marked: int) -> bool:
         """Return whether the rule at an address has been looked up."""

@@ -1,0 +1,142 @@
+"""What code a process had mapped when: a new version begins where code is unmapped, and with each exec.
+
+An address means something only together with the version: after dlclose() another library may lie there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
+from symbolizer.unwind_info import RuleKind, UnwindRule
+from tracer.attach.objects import Objects
+from tracer.collect.unwind_rules import RuleTable, Unwinder
+from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK, INTERRUPTED
+
+#: The mappings are not read again sooner than this for an address that is in none: it may just be no address.
+PAUSE_NS = 5_000_000
+#: For an address where no code is.
+NO_CODE = UnwindRule(RuleKind.UNSUPPORTED)
+
+Code = tuple[int, int, int, ObjectKey | None]
+
+
+def code_of(space: AddressSpace) -> set[Code]:
+    """Return which file's code is mapped where (start, end, offset, file); code made at run time is not told apart."""
+    return {(mapping.start, mapping.end, mapping.file_offset, object_key(mapping)) for mapping in space.mappings
+            if mapping.executable and mapping.is_file}
+
+
+class CodeVersion:
+    """One version: its mappings as last read, and the rules to unwind its stacks (a RuleSource)."""
+
+    def __init__(self, number: int, space: AddressSpace, objects: Objects, table: RuleTable,
+                 read_again: Callable[[], None]) -> None:
+        self.space = space
+        self.unwinder = Unwinder(number, self, table)
+        self._objects = objects
+        self._read_again = read_again
+        self._read_at = time.monotonic_ns()
+        self._without_code: set[int] = set()
+
+    def update(self, space: AddressSpace) -> None:
+        """Take newer mappings: only ever more code, or it would be another version."""
+        self._read_at = time.monotonic_ns()
+        if self._without_code and code_of(space) - code_of(self.space):
+            self.unwinder.forget(self._without_code)
+            self._without_code.clear()
+        self.space = space
+
+    def code_at(self, address: int) -> Mapping | None:
+        """Return the mapping with code that holds the address, None if there is none."""
+        mapping = self.space.locate(address)
+        return mapping if mapping is not None and mapping.executable else None
+
+    def rule_for(self, address: int, *, interrupted: bool) -> UnwindRule:
+        """Return the rule at an address (collect.unwind_rules.RuleSource)."""
+        at = address if interrupted else address - 1
+        mapping = self.code_at(at)
+        if mapping is None and time.monotonic_ns() - self._read_at > PAUSE_NS:
+            self._read_at = time.monotonic_ns()
+            self._read_again()
+            mapping = self.code_at(at)
+        if mapping is None:
+            self._without_code.add(address | (INTERRUPTED if interrupted else 0))
+            return NO_CODE
+        return self._objects.rule_at(mapping, at)
+
+
+class CodeVersions:
+    """All versions of one process image."""
+
+    def __init__(self, objects: Objects, table: RuleTable, read_again: Callable[[], None]) -> None:
+        self._objects = objects
+        self._table = table
+        self._read_again = read_again
+        self._versions: dict[int, CodeVersion] = {}
+
+    def update(self, number: int, space: AddressSpace) -> None:
+        """Take what is mapped now, in version number. What stayed where it was keeps its rules."""
+        if number in self._versions:
+            self._versions[number].update(space)
+            return
+        version = CodeVersion(number, space, self._objects, self._table, self._read_again)
+        if self._versions:
+            last = self._versions[max(self._versions)]
+            same = code_of(last.space) & code_of(space)
+
+            def stayed(marked: int) -> bool:
+                # The call lies before its return address; an interrupted address is the first of its code at worst.
+                at = (marked & ADDRESS_MASK) - (0 if marked & INTERRUPTED else 1)
+                mapping = version.code_at(at)
+                return mapping is not None and (
+                    mapping.start, mapping.end, mapping.file_offset, object_key(mapping)) in same
+
+            version.unwinder.adopt(last.unwinder, stayed)
+        self._versions[number] = version
+        self._table.remove(lambda key: self._is_old(key, number))
+
+    def _is_old(self, key: int, number: int) -> bool:
+        of_key = key >> ADDRESS_BITS & IMAGE_MASK
+        return of_key != number & IMAGE_MASK and any(of_key == each & IMAGE_MASK for each in self._versions)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._versions
+
+    def get(self, number: int) -> CodeVersion:
+        """Return a version; one that was gone before it was read has what lay where it does before and after."""
+        if number not in self._versions:
+            self._versions[number] = CodeVersion(
+                number, self.space(number), self._objects, self._table, self._read_again)
+        return self._versions[number]
+
+    def space(self, number: int) -> AddressSpace:
+        """Return the mappings of a version; of one that was too short to be read, those of before that stayed."""
+        known = self._versions.get(number)
+        if known is not None:
+            return known.space
+        before = [each for each in self._versions if each < number]
+        after = [each for each in self._versions if each > number]
+        if not before:
+            return AddressSpace.of(())
+        earlier = self._versions[max(before)].space
+        if not after:
+            return earlier
+        return AddressSpace.of(set(earlier.mappings) & set(self._versions[min(after)].space.mappings))
+
+    def volatile(self) -> np.ndarray:
+        """Return the address ranges that had different code in different versions, u64 (n, 2): [start, end)."""
+        if len(self._versions) < 2:
+            return np.empty((0, 2), np.uint64)
+        first, *others = (code_of(version.space) for version in self._versions.values())
+        changing = first.union(*others) - first.intersection(*others)
+        return np.array(sorted((start, end) for start, end, _, _ in changing), np.uint64).reshape(-1, 2)
+
+    def drop(self) -> None:
+        """Forget everything: another program runs now."""
+        numbers = {number & IMAGE_MASK for number in self._versions}
+        self._table.remove(lambda key: key >> ADDRESS_BITS & IMAGE_MASK in numbers)
+        self._versions.clear()
