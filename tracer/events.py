@@ -84,11 +84,10 @@ class KernelEvents:
         self._reader.note_provisional(site)
         unwinder = tracee.unwinder(version)
         if unwinder is None:
-            # Of an image that exec has replaced.
-            ended = self._stacks.ended[site] = StackEnd.UNSUPPORTED
-        else:
-            memory = record[start + records.MISS_STRUCT.size :][:copied]
-            ended = unwinder.answer(Miss(site, pc, sp, bp, memory, missing), self._stacks)
+            # Of an image that exec has replaced: its sites may be others' by now.
+            return
+        memory = record[start + records.MISS_STRUCT.size :][:copied]
+        ended = unwinder.answer(Miss(site, pc, sp, bp, memory, missing), self._stacks)
         if site and ended in LOSS_OF_END:
             self._reader.count_loss(LOSS_OF_END[ended])
 

@@ -67,15 +67,21 @@ class FakeTracee:
     """One process with its unwinder."""
 
     def __init__(self, slot: int) -> None:
-        self.image, self.process, self.rules = slot, FakeProcess(4000 + slot), Rules()
-        self._unwinder: Unwinder | None = None
+        self.image, self.process, self.rules, self.reads = slot, FakeProcess(4000 + slot), Rules(), 0
+        self._unwinder = self._new_unwinder()
 
-    def unwinder(self, table: RuleTable) -> Unwinder:
-        self._unwinder = self._unwinder or Unwinder(self.image, self.rules, table)
-        return self._unwinder
+    def _new_unwinder(self) -> Unwinder:
+        return Unwinder(self.image, self.rules, RuleTable(np.zeros(16, records.RULE_BUCKET)))
+
+    def unwinder(self, version: int) -> Unwinder | None:
+        return self._unwinder if version == self.image else None
+
+    def read_mappings(self) -> None:
+        self.reads += 1
 
     def became(self, image: int) -> None:
-        self.image, self._unwinder = image, None
+        self.image = image
+        self._unwinder = self._new_unwinder()
 
 
 @dataclass
@@ -117,7 +123,6 @@ class World:
         self.looked: list[Any] = []
         self.events = KernelEvents(
             cast(Program, self.program), cast("list[Tracee]", self.tracees), cast(SiteReader, self.reader),
-            RuleTable(np.zeros(16, records.RULE_BUCKET)),
             Listener(traced=self.lines.append, notice=self.notices.append), STARTED)
 
     def send(self, kind: EventKind, slot: int = 0, image: int | None = None, rest: bytes = b"", ns: int = STARTED) -> None:
@@ -196,9 +201,22 @@ def test_changed_mappings() -> None:
     for _ in range(3):
         world.send(EventKind.MAPPINGS, slot=1)
     world.drain()
-    assert world.looked == [world.tracees[1]]
+    assert world.looked == [world.tracees[1]] and world.tracees[1].reads == 3
     world.drain()
     assert len(world.looked) == 1
+
+
+def test_new_mappings_are_read_before_older_misses() -> None:
+    """What a library's first stack needs is there when it comes, also behind a queue of known ones."""
+    world = World()
+    world.miss()
+    world.drain()
+    world.miss(site=4)
+    world.send(EventKind.MAPPINGS)
+    world.tracees[0].rules.asked.clear()
+    world.miss(site=5, pc=0x409000)
+    world.drain()
+    assert world.tracees[0].reads == 1 and world.tracees[0].rules.asked == [0x409000]
 
 
 def test_exec() -> None:

@@ -59,12 +59,15 @@ class FakeTracee:
     process: FakeProcess
     exe: str | None = "/usr/bin/server"
     space: AddressSpace = SPACE
-    spaces: dict[tuple[int, int], AddressSpace] = field(default_factory=dict)
+    spaces: dict[int, AddressSpace] = field(default_factory=dict)
+
+    def space_of(self, version: int) -> AddressSpace:
+        return self.spaces.get(version, self.space)
 
 
-def stack(*addresses: int, image: int = 0, epoch: int = 0, ended: int = StackEnd.COMPLETE) -> np.ndarray:
+def stack(*addresses: int, image: int = 0, code: int = 0, ended: int = StackEnd.COMPLETE) -> np.ndarray:
     made = np.zeros((), records.stack_dtype(DEPTH))
-    made["image"], made["epoch"], made["ended"], made["depth"] = image, epoch, ended, len(addresses)
+    made["image"], made["code"], made["ended"], made["depth"] = image, code, ended, len(addresses)
     made["addresses"][: len(addresses)] = addresses
     return made
 
@@ -236,9 +239,9 @@ def test_a_stack_that_ends_early_says_so(ended: int) -> None:
 
 
 def test_the_mappings_of_that_time() -> None:
-    """A stack is named by the mappings that its image had in its epoch, else by the latest."""
+    """A stack is named by the mappings that its image had in its code, else by the latest."""
     old = AddressSpace.of(parse_maps(b"400000-410000 r-xp 00000000 08:01 99 /usr/bin/before\n"))
-    tracee = FakeTracee(FakeProcess(1), spaces={(0, 1): old})
-    for epoch, path in ((1, "/usr/bin/before"), (2, "/usr/bin/server")):
-        _, names = named(stack(SERVER + 1, epoch=epoch), tracee)
+    tracee = FakeTracee(FakeProcess(1), spaces={1: old})
+    for code, path in ((1, "/usr/bin/before"), (2, "/usr/bin/server")):
+        _, names = named(stack(SERVER + 1, code=code), tracee)
         assert cast(Any, names.asked[0][0]).path == path

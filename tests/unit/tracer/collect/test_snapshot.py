@@ -21,11 +21,11 @@ from tracer.records import StackEnd
 DEPTH = 8
 
 
-def stack(*addresses: int, image: int = 0, epoch: int = 0, ended: int = StackEnd.COMPLETE, beyond: int = 0,
+def stack(*addresses: int, image: int = 0, code: int = 0, ended: int = StackEnd.COMPLETE, beyond: int = 0,
           identifier: int = 0) -> np.ndarray:
     """Return one struct stack, with beyond in the places that its depth leaves out."""
     made = np.zeros((), records.stack_dtype(DEPTH))
-    made["id"], made["image"], made["epoch"], made["ended"] = identifier, image, epoch, ended
+    made["id"], made["image"], made["code"], made["ended"] = identifier, image, code, ended
     made["depth"] = len(addresses)
     made["addresses"] = [*addresses, *[beyond] * (DEPTH - len(addresses))]
     return made
@@ -74,12 +74,12 @@ def test_identity_ignores_the_kernels_own_number() -> None:
     "other",
     [
         stack(0x401000, 0x402001), stack(0x402000, 0x401000), stack(0x401000), stack(0x401000, 0x402000, 0x403000),
-        stack(0x401000, 0x402000, image=1), stack(0x401000, 0x402000, epoch=1),
+        stack(0x401000, 0x402000, image=1), stack(0x401000, 0x402000, code=1),
         stack(0x401000, 0x402000, ended=StackEnd.DEPTH), stack(0x401000, 0x402000 | records.INTERRUPTED),
     ],
 )  # fmt: skip
 def test_other_stacks_have_other_identities(other: np.ndarray) -> None:
-    """An address, the order, the depth, the image, the epoch, the end: each tells two stacks apart."""
+    """An address, the order, the depth, the image, the code, the end: each tells two stacks apart."""
     first, second = identify(np.array([stack(0x401000, 0x402000), other]))
     assert first != second
 

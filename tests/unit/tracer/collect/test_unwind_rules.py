@@ -80,7 +80,7 @@ class World:
 
     def miss(self, pc: int = A, sp: int = SP, bp: int = 0, site: int = SITE, size: int | None = None,
              missing: int = 0) -> Miss:
-        return Miss(IMAGE, site, pc, sp, bp, memoryview(bytes(self.memory[:size])), missing)
+        return Miss(site, pc, sp, bp, memoryview(bytes(self.memory[:size])), missing)
 
     def answer(self, miss: Miss | None = None) -> tuple[StackEnd, list[int]]:
         """Return how it ended, and the frames beyond the one that was missed."""

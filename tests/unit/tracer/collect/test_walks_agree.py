@@ -98,7 +98,7 @@ class Table:
 
 def in_python(rules: dict[int, UnwindRule], pc: int, sp: int, bp: int, memory: bytes) -> tuple[list[int], StackEnd]:
     unwinder = Unwinder(0, Table(rules), RuleTable(np.zeros(64, records.RULE_BUCKET)))
-    found = unwinder.unwind(Miss(0, 1, pc, sp, bp, memoryview(memory)), LIMIT)
+    found = unwinder.unwind(Miss(1, pc, sp, bp, memoryview(memory)), LIMIT)
     return [address & ADDRESS_MASK for address in found.addresses], found.ended
 
 
