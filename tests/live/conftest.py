@@ -223,7 +223,8 @@ class Trace:
 
     def next_report(self) -> dict[str, Any]:
         """Wait for one more report."""
-        return json.loads(self.out.until(lambda line: line.startswith('{"schema"'))[-1])
+        document: dict[str, Any] = json.loads(self.out.until(lambda line: line.startswith('{"schema"'))[-1])
+        return document
 
     def stop(self) -> Result:
         """Have it take its last report and end."""
@@ -272,12 +273,13 @@ class Starter:
 
     def __call__(self, *arguments: str) -> Result:
         """Run leaktrace to its end."""
-        return self._keep(Trace(arguments)).wait()
+        result: Result = self._keep(Trace(arguments)).wait()
+        return result
 
     def attach(self, program: RunningProgram | int, *arguments: str, interval: str = NEVER) -> Trace:
         """Start a leaktrace of a program or a pid, and return when it is attached."""
         pid = program if isinstance(program, int) else program.pid
-        trace = self._keep(Trace(("-p", str(pid), *arguments, interval)))
+        trace: Trace = self._keep(Trace(("-p", str(pid), *arguments, interval)))
         trace.wait_attached()
         return trace
 

@@ -11,15 +11,17 @@ from collections.abc import Callable
 import numpy as np
 
 from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
-from symbolizer.unwind_info import RuleKind, UnwindRule
+from symbolizer.unwind_info import UnwindRule
 from tracer.attach.objects import Objects
-from tracer.collect.unwind_rules import RuleTable, Unwinder
+from tracer.collect.unwind_rules import END_RULE, NO_CODE, RuleTable, Unwinder
 from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK, INTERRUPTED
 
 #: The mappings are not read again sooner than this for an address that is in none: it may just be no address.
 PAUSE_NS = 5_000_000
-#: For an address where no code is.
-NO_CODE = UnwindRule(RuleKind.UNSUPPORTED)
+#: Where the kernel makes probed functions return to: seen in the stack of a call that another one makes for its work.
+TRAMPOLINE = "[uprobes]"
+#: It is mapped there or above, and nothing else is (is_trampoline() in bpf/flight.c): known before it is in the mappings.
+TRAMPOLINES_FROM = 0x7FFFFFFF0000
 
 Code = tuple[int, int, int, ObjectKey | None]
 
@@ -57,6 +59,9 @@ class CodeVersion:
 
     def rule_for(self, address: int, *, interrupted: bool) -> UnwindRule:
         """Return the rule at an address (collect.unwind_rules.RuleSource)."""
+        returns_to = self.space.locate(address)
+        if address >= TRAMPOLINES_FROM or (returns_to is not None and returns_to.path == TRAMPOLINE):
+            return END_RULE
         at = address if interrupted else address - 1
         mapping = self.code_at(at)
         if mapping is None and time.monotonic_ns() - self._read_at > PAUSE_NS:

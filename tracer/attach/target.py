@@ -16,6 +16,8 @@ PROC = Path("/proc")
 #: task flags, field 9 of /proc/PID/stat (include/linux/sched.h).
 PF_KTHREAD = 0x00200000
 ELFCLASS32 = 1
+#: Files up to here are read and not mapped: reading a mapped file that somebody cuts short would end this process.
+COPIED_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Process:
                 memory.seek(mapping.start)
                 return memory.read(mapping.end - mapping.start)
         with open(self.file_path(mapping), "rb") as file:
+            if os.fstat(file.fileno()).st_size <= COPIED_BYTES:
+                return file.read()
             return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
     def trampoline(self, space: AddressSpace) -> int | None:

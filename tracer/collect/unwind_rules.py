@@ -21,6 +21,8 @@ UCONTEXT_BP, UCONTEXT_SP, UCONTEXT_PC = 120, 160, 168
 #: Walks remembered per process image; at some hundred frames each, 10 MB.
 KNOWN_WALKS = 4096
 
+#: For an address where no code is, and for the outermost frame.
+NO_CODE, END_RULE = UnwindRule(RuleKind.UNSUPPORTED), UnwindRule(RuleKind.END)
 FRAME_POINTER_RULE = UnwindRule(RuleKind.FRAME_POINTER, 16, BpKind.AT_CFA, -16)
 
 
@@ -157,8 +159,11 @@ class Unwinder:
         """Return whether the rule at an address has been looked up."""
         return marked in self._rules
 
-    def _learn(self, marked: int) -> UnwindRule:
+    def _learn(self, marked: int, *, by_chain: bool = False) -> UnwindRule:
+        """Look a rule up; by_chain: a frame pointer led there, which may be no frame pointer any more."""
         rule = self._source.rule_for(marked & ADDRESS_MASK, interrupted=bool(marked & INTERRUPTED))
+        if by_chain and rule is NO_CODE:
+            rule = END_RULE
         self._rules[marked] = rule
         self._table.install(rule_key(marked, self._image), rule.encode())
         return rule
@@ -203,6 +208,7 @@ class Unwinder:
         words = miss.memory.cast("Q")
         count, missing, rules = len(words), miss.missing, self._rules
         marked, sp, bp = miss.pc, miss.sp, miss.bp
+        kind = RuleKind.UNKNOWN
         addresses: list[int] = []
         slots: list[int] = []
 
@@ -217,7 +223,7 @@ class Unwinder:
             return Unwound(tuple(addresses), ended, tuple(slots))
 
         while True:
-            rule = rules.get(marked) or self._learn(marked)
+            rule = rules.get(marked) or self._learn(marked, by_chain=kind is _FRAME_POINTER)
             kind, mark = rule.kind, 0
             try:
                 if kind is _CFA_SP:

@@ -98,7 +98,7 @@ def test_of_several_names_the_one_that_people_know_is_taken(names: list[tuple[st
 
 def test_defined_finds_what_nm_finds_and_nothing_else(build: Build, nm: Nm) -> None:
     libc = next(Path("/").glob("lib/x86_64-linux-gnu/libc.so.6"), None) or pytest.skip("no glibc here")
-    known = {}
+    known: dict[str, set[int]] = {}
     for symbol in nm(libc, "-D"):
         if symbol.kind in "tTWi":
             known.setdefault(symbol.name, set()).add(symbol.value)

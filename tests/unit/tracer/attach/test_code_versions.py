@@ -7,8 +7,8 @@ import numpy as np
 from symbolizer.mappings import AddressSpace, parse_maps
 from symbolizer.unwind_info import RuleKind, UnwindRule
 from tracer import records
-from tracer.attach.code_versions import NO_CODE, CodeVersions
-from tracer.collect.unwind_rules import RuleTable, rule_key
+from tracer.attach.code_versions import CodeVersions
+from tracer.collect.unwind_rules import NO_CODE, RuleTable, rule_key
 
 MAIN = b"400000-401000 r-xp 00000000 08:01 11 /usr/bin/main\n"
 FIRST = b"700000-701000 r-xp 00000000 08:01 22 /lib/first.so\n"
