@@ -20,7 +20,7 @@ from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK, INTERRUPTED
 PAUSE_NS = 5_000_000
 #: Where the kernel makes probed functions return to: seen in the stack of a call that another one makes for its work.
 TRAMPOLINE = "[uprobes]"
-#: It is mapped there or above, and nothing else is (is_trampoline() in bpf/flight.c): known before it is in the mappings.
+#: It is mapped there or above, and nothing else is (is_trampoline() in bpf/flight.c): known before the mappings say so.
 TRAMPOLINES_FROM = 0x7FFFFFFF0000
 
 Code = tuple[int, int, int, ObjectKey | None]
