@@ -12,10 +12,9 @@
 /* Pieces that could not be read before the copy gives up; each attempt is a page fault that is not served. */
 #define MAX_UNREAD 20
 
-/* The wait for room in the ring; it ends by the number of looks at the clock too, at some 400 ns each. */
-#define FULL_RING_WAIT_NS 200000
-#define FULL_RING_LOOKS 512
-#define DAWDLE bpf_probe_read_kernel(&flight->window, sizeof(flight->window), flight->addresses);
+/* The wait for room in the ring; it ends by the number of looks at the clock too, at some 500 ns each. */
+#define FULL_RING_WAIT_NS 1000000
+#define FULL_RING_LOOKS 1024
 
 static __always_inline void lose(u32 kind, u64 bytes)
 {
@@ -194,19 +193,19 @@ static __always_inline int send_copy(struct walk *state, struct miss_event *miss
 
 /*
  * The ring is full: while a program starts, each new path misses until Python has answered. Better that the program waits
- * here for up to 200 microseconds, in which Python answers several, than that it goes on to miss.
+ * here for up to a millisecond, in which Python answers several, than that it goes on to miss.
  */
-static __always_inline void wait_a_little(struct in_flight *flight)
+static __always_inline void wait_a_little(void)
 {
-	u64 until = bpf_ktime_get_ns() + FULL_RING_WAIT_NS;
+	u64 until = bpf_ktime_get_ns() + FULL_RING_WAIT_NS, nothing;
 	u32 i;
 
 #pragma nounroll
 	for (i = 0; i < FULL_RING_LOOKS; i++) {
 		if (bpf_ktime_get_ns() > until)
 			break;
-		/* The slowest thing at hand that does nothing: few looks at the clock are quickly verified. */
-		DAWDLE DAWDLE DAWDLE DAWDLE DAWDLE DAWDLE DAWDLE DAWDLE
+		/* The slowest thing at hand that does nothing: a page fault at an address where nothing ever is. */
+		READ_USER(&nothing, sizeof(nothing), sizeof(nothing));
 	}
 }
 
@@ -226,7 +225,7 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 		/* Two such stacks may differ beyond the address without a rule: each gets a site and a copy of its own. */
 		miss = ring.ringbuf_reserve(sizeof(struct miss_event));
 		if (!miss) {
-			wait_a_little(flight);
+			wait_a_little();
 			miss = ring.ringbuf_reserve(sizeof(struct miss_event));
 		}
 		if (!miss) {

@@ -196,17 +196,26 @@ INTERPRETERS = [
 def test_interpreters_have_whole_stacks(
     leaktrace: Starter, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    """Every stack of a distribution's stripped perl and python3, from their first instruction on, reaches its start."""
+    """Every stack of a distribution's stripped perl and python3, from their first instruction on, reaches its start.
+
+    On a busy machine a starting program can fill the ring buffer: such a run has every short stack counted, and is
+    repeated.
+    """
     if not Path(words[0]).exists():
         pytest.skip(f"needs {words[0]}")
     monkeypatch.setenv("PYTHONMALLOC", "malloc")
-    trace, program = leaktrace.command(words, "--depth", "127")
-    # What it needs to read its first line is allocated now, and not while the report is made.
-    program.work()
-    report = trace.stop().report
+    for _ in range(5):
+        trace, program = leaktrace.command(words, "--depth", "127")
+        # What it needs to read its first line is allocated now, and not while the report is made.
+        program.work()
+        report = trace.stop().report
+        stopped = [functions(each) for each in report["sites"]
+                   if any(frame["why"] == "unwind_stopped" for frame in each["frames"])]
+        assert set(report["losses"]) <= {"stack_no_copy"}
+        assert len(stopped) <= report["losses"].get("stack_no_copy", 0)
+        if not report["losses"]:
+            break
     assert len(report["sites"]) > 50
-    stopped = [functions(each) for each in report["sites"]
-               if any(frame["why"] == "unwind_stopped" for frame in each["frames"])]
     assert (stopped, report["losses"]) == ([], {})
     assert [each["frames"][-3:] for each in report["sites"] if not ends_at_a_start(each)] == []
 

@@ -57,10 +57,13 @@ class CodeVersion:
         mapping = self.space.locate(address)
         return mapping if mapping is not None and mapping.executable else None
 
+    def _is_trampoline(self, address: int) -> bool:
+        mapping = self.space.locate(address)
+        return mapping is not None and mapping.path == TRAMPOLINE
+
     def rule_for(self, address: int, *, interrupted: bool) -> UnwindRule:
         """Return the rule at an address (collect.unwind_rules.RuleSource)."""
-        returns_to = self.space.locate(address)
-        if address >= TRAMPOLINES_FROM or (returns_to is not None and returns_to.path == TRAMPOLINE):
+        if address >= TRAMPOLINES_FROM:
             return END_RULE
         at = address if interrupted else address - 1
         mapping = self.code_at(at)
@@ -68,6 +71,8 @@ class CodeVersion:
             self._read_at = time.monotonic_ns()
             self._read_again()
             mapping = self.code_at(at)
+        if mapping is None and self._is_trampoline(address):
+            return END_RULE
         if mapping is None:
             self._without_code.add(address | (INTERRUPTED if interrupted else 0))
             return NO_CODE

@@ -81,11 +81,26 @@ class RecordQueue:
                 if record is not None:
                     if self._is_urgent(record):
                         self._handle(record)
+                        # Or nothing would be released while one new path follows the other.
+                        self._handle_oldest()
+                        if not self._waiting:
+                            self._ring.release(after)
                     else:
                         self._waiting.append((begin, record))
                 begin = self._seen = after
-            for _ in range(min(TURN, len(self._waiting))):
-                self._handle(self._waiting.popleft()[1])
-            self._ring.release(self._waiting[0][0] if self._waiting else self._seen)
+            for _ in range(TURN):
+                self._handle_oldest()
+            if not self._waiting:
+                self._ring.release(self._seen)
             if not self._waiting or time.monotonic() > until:
                 return self._seen != start
+
+    def _handle_oldest(self) -> None:
+        """Handle the record that has waited longest, and release it at once: a thread may be waiting for the room.
+
+        (wait_a_little() in bpf/stack.c)
+        """
+        if self._waiting:
+            self._handle(self._waiting.popleft()[1])
+            if self._waiting:
+                self._ring.release(self._waiting[0][0])

@@ -20,6 +20,8 @@ UCONTEXT_BP, UCONTEXT_SP, UCONTEXT_PC = 120, 160, 168
 
 #: Walks remembered per process image; at some hundred frames each, 10 MB.
 KNOWN_WALKS = 4096
+#: Frames between looks for a tail that is known.
+TAIL_EVERY = 3
 
 #: For an address where no code is, and for the outermost frame.
 NO_CODE, END_RULE = UnwindRule(RuleKind.UNSUPPORTED), UnwindRule(RuleKind.END)
@@ -119,6 +121,15 @@ class _Known:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The outer part of a walk: where the words at these addresses are the same, so is what follows."""
+
+    slots: np.ndarray
+    words: np.ndarray
+    addresses: list[int]
+
+
 class StackTable:
     """The kernel side's stacks, by field."""
 
@@ -140,6 +151,7 @@ class Unwinder:
         self._table = table
         self._rules: dict[int, UnwindRule] = {}
         self._known: dict[tuple[int, int, int, int], _Known] = {}
+        self._tails: dict[tuple[int, int, int], _Tail] = {}
 
     def adopt(self, other: Unwinder, keep: Callable[[int], bool]) -> None:
         """Take over the rules of another version of the code for the addresses (marked) that keep names."""
@@ -186,6 +198,16 @@ class Unwinder:
             stacks.ended[miss.site] = tail.ended
         return tail.ended
 
+    def _remember(self, passed: list[tuple[int, int, int, int, int]], slots: list[int], addresses: list[int],
+                  base: int, words: memoryview) -> None:
+        """Keep the outer parts of a walk that began at the frames passed."""
+        if len(self._tails) >= KNOWN_WALKS * 4:
+            self._tails.clear()
+        at = np.array(slots, np.int64)
+        values = np.frombuffer(words, np.uint64)[at]
+        for marked, sp, bp, taken, read in passed:
+            self._tails[marked, sp, bp] = _Tail(at[read:] * 8 + base, values[read:], addresses[taken:])
+
     def _finish(self, miss: Miss, limit: int) -> _Known:
         """Return the rest of the stack: a hot path misses a thousand times before its first answer, always the same."""
         request = (miss.pc, miss.sp, miss.bp, limit)
@@ -211,6 +233,7 @@ class Unwinder:
         kind = RuleKind.UNKNOWN
         addresses: list[int] = []
         slots: list[int] = []
+        passed: list[tuple[int, int, int, int, int]] = []
 
         def read(address: int) -> int:
             slot = (address - base) >> 3
@@ -220,9 +243,19 @@ class Unwinder:
             return words[slot]
 
         def done(ended: StackEnd) -> Unwound:
+            if ended is StackEnd.COMPLETE and passed:
+                self._remember(passed, slots, addresses, base, words)
             return Unwound(tuple(addresses), ended, tuple(slots))
 
         while True:
+            if not len(addresses) % TAIL_EVERY:
+                # New paths differ in their inner frames; the outer ones have mostly been walked before.
+                tail = self._tails.get((marked, sp, bp))
+                if tail and len(addresses) + len(tail.addresses) <= limit and _is_there(tail, base, words, missing):
+                    addresses += tail.addresses
+                    slots += ((tail.slots - base) >> 3).tolist()
+                    return done(StackEnd.COMPLETE)
+                passed.append((marked, sp, bp, len(addresses), len(slots)))
             rule = rules.get(marked) or self._learn(marked, by_chain=kind is _FRAME_POINTER)
             kind, mark = rule.kind, 0
             try:
@@ -260,6 +293,16 @@ class Unwinder:
 
 
 _CFA_SP, _CFA_BP, _FRAME_POINTER, _AT_CFA = RuleKind.CFA_SP, RuleKind.CFA_BP, RuleKind.FRAME_POINTER, BpKind.AT_CFA
+
+
+def _is_there(tail: _Tail, base: int, words: memoryview, missing: int) -> bool:
+    """Return whether the copy that begins at base has all words of a tail."""
+    slots = (tail.slots - base) >> 3
+    if len(slots) and (slots[0] < 0 or int(slots.min()) < 0 or int(slots.max()) >= len(words)):
+        return False
+    if missing and ((missing >> (slots * 8 // COPY_PIECE)) & 1).any():
+        return False
+    return bool((np.frombuffer(words, np.uint64)[slots] == tail.words).all())
 
 
 def _no_words(_: Sequence[int]) -> object:
