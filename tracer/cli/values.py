@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +20,10 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 REGISTER_ARGUMENTS = 6
 
 
+#: Python itself refuses to read numbers that are much longer.
+MOST_DIGITS = 18
+
+
 class Size(ParamType):
     """A number of bytes: 4096, 512k, 1.5M."""
 
@@ -34,10 +37,13 @@ class Size(ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
+        match = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
         if not match:
             self.fail(f"{value!r} is not a size. Write bytes, or a number with k, M or G.", param, ctx)
-        size = int(Decimal(match[1]) * _UNITS[match[2]])
+        if len(match[1]) > MOST_DIGITS:
+            self.fail(f"a number of {len(match[1])} digits is too large; the most is {self._maximum}.", param, ctx)
+        decimals = (match[2] or "")[:MOST_DIGITS]
+        size = int(match[1] + decimals) * _UNITS[match[3]] // 10 ** len(decimals)
         if size < self._minimum:
             self.fail(f"{value} is too small; the least is {self._minimum}.", param, ctx)
         if size > self._maximum:
