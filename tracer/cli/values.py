@@ -43,7 +43,7 @@ class Size(ParamType):
         if len(match[1]) > MOST_DIGITS:
             self.fail(f"a number of {len(match[1])} digits is too large; the most is {self._maximum}.", param, ctx)
         decimals = (match[2] or "")[:MOST_DIGITS]
-        size = int(match[1] + decimals) * _UNITS[match[3]] // 10 ** len(decimals)
+        size: int = int(match[1] + decimals) * _UNITS[match[3]] // 10 ** len(decimals)
         if size < self._minimum:
             self.fail(f"{value} is too small; the least is {self._minimum}.", param, ctx)
         if size > self._maximum:
