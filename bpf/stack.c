@@ -244,7 +244,8 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 	if (miss) {
 		miss->site = index;
 		send_copy(&walked, miss, slot, image->code, address);
-		ring.ringbuf_submit(miss, index ? 0 : BPF_RB_NO_WAKEUP);
+		/* Also without a site: until Python has answered, each call of this path copies, and soon waits for room. */
+		ring.ringbuf_submit(miss, 0);
 		return index;
 	}
 	if (index && site_of_stack.insert(&walked.id, &index)) {

@@ -171,6 +171,12 @@ class Session:
             pass
         tracee.publish(self._program)
 
+    def _has_ended(self, tracee: Tracee) -> None:
+        """A process is gone; its number may come again for another, whose exec is none of ours."""
+        tracee.alive = False
+        if self._program:
+            self._program.forget_process(tracee.process.pid)
+
     def _drain_ring(self) -> bool:
         """Handle what the kernel side has sent; return whether there was anything."""
         return self._events.drain(self._look_again) if self._events else False
@@ -271,7 +277,7 @@ class _Poller:
                         time.sleep(BREATH)
                 elif fd in self._pidfds:
                     self._epoll.unregister(fd)
-                    self._pidfds.pop(fd).alive = False
+                    session._has_ended(self._pidfds.pop(fd))
                     if not any(tracee.alive for tracee in session.tracees):
                         return
 

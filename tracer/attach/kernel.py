@@ -6,18 +6,13 @@ import errno
 import mmap
 import os
 import platform
-import subprocess
 from functools import cache
-from pathlib import Path
 
 from tracer.attach import bpf_syscall, perf_event
 from tracer.errors import CannotTrace
 from tracer.settings import AttachWay
 
 NOP = b"\x90"
-
-#: Where tracefs may be (Documentation/trace/ftrace.rst).
-TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
 _ATTACH_TYPES = {
     AttachWay.SESSION: bpf_syscall.BPF_TRACE_UPROBE_SESSION,
@@ -95,15 +90,3 @@ def _trial_file() -> str:
     fd = os.memfd_create("leaktrace-trial")
     os.write(fd, NOP * mmap.PAGESIZE)
     return f"/proc/self/fd/{fd}"
-
-
-def require_tracefs(places: tuple[Path, ...] = TRACEFS) -> Path:
-    """Return where tracefs is, mounting it at its usual place if it is nowhere. Raises CannotTrace if that fails."""
-    for place in places:
-        if (place / "events").is_dir():
-            return place
-    answer = subprocess.run(["mount", "-t", "tracefs", "nodev", places[0]], capture_output=True, text=True, check=False)
-    if answer.returncode or not (places[0] / "events").is_dir():
-        raise CannotTrace(f"tracefs is not mounted, and could not be ({answer.stderr.strip() or 'no events in it'}).",
-                          f"Mount it: mount -t tracefs nodev {places[0]}")
-    return places[0]
