@@ -92,9 +92,14 @@ class Section:
     raw: memoryview
 
     @property
+    def is_compressed(self) -> bool:
+        """Return whether the section's bytes are compressed in the file."""
+        return bool(self.flags & SH_FLAGS.SHF_COMPRESSED)
+
+    @property
     def data(self) -> memoryview:
         """Return the section's bytes; raises ElfError if they are compressed and cannot be decompressed."""
-        return _decompressed(self.raw, self.name) if self.flags & SH_FLAGS.SHF_COMPRESSED else self.raw
+        return _decompressed(self.raw, self.name) if self.is_compressed else self.raw
 
 
 class Elf:
@@ -114,6 +119,7 @@ class Elf:
             raise ElfUnsupported(f"the file is for machine {self.machine}, not for x86-64", self.machine)
         if self.type not in (2, 3):
             raise ElfUnsupported("the file is neither an executable nor a shared library", self.machine)
+        self._section_offset = shoff
         self._sections = self._section_headers(shoff, shentsize, shnum)
         if phnum == _EXTENDED_COUNT and len(self._sections):
             phnum = int(self._sections["info"][0])
@@ -178,11 +184,16 @@ class Elf:
 
     def file_offset_to_vaddr(self, offset: int) -> int | None:
         """Return the vaddr of a byte of the file, in an executable segment if it lies in several; None if in none."""
-        found = [part for part in self.segments if part.offset <= offset < part.offset + part.filesz]
-        if not found:
-            return None
-        part = next((part for part in found if part.executable), found[0])
-        return offset - part.offset + part.vaddr
+        for start, end, difference in self._in_file:
+            if start <= offset < end:
+                return offset + difference
+        return None
+
+    @cached_property
+    def _in_file(self) -> tuple[tuple[int, int, int], ...]:
+        """Return (start, end, vaddr - offset) of the segments in the file, executable ones first."""
+        parts = sorted(self.segments, key=lambda part: not part.executable)
+        return tuple((part.offset, part.offset + part.filesz, part.vaddr - part.offset) for part in parts)
 
     def vaddr_to_file_offset(self, vaddr: int) -> int | None:
         """Return where in the file the byte at the vaddr lies; None if it is in no segment or not in the file."""
@@ -209,6 +220,11 @@ class Elf:
         in_file = 0 if kind == _SECTION_TYPE["SHT_NOBITS"] else size
         return Section(name, kind, flags, vaddr, offset, size, self._bytes(offset if in_file else 0, in_file, name))
 
+    def symbol_table_types(self) -> list[int]:
+        """Return the file offsets of the types in the headers of its symbol tables, for who reads the file without."""
+        rows = np.flatnonzero(np.isin(self._sections["type"], [_SECTION_TYPE["SHT_SYMTAB"], _SECTION_TYPE["SHT_DYNSYM"]]))
+        return [self._section_offset + row * _SECTION_HEADER.itemsize + 4 for row in rows.tolist()]
+
     def _strings(self, index: int) -> StringTable:
         if index >= len(self._sections) or self._sections["type"][index] != _SECTION_TYPE["SHT_STRTAB"]:
             raise ElfError(f"section {index} is no string table")
@@ -225,7 +241,7 @@ class Elf:
         for offset, size, align in segments.tolist() + sections.tolist():
             budget -= min(size, budget)
             if budget and offset + size <= len(self._view):
-                found = _build_id(self._view[offset : offset + size], 8 if align == 8 else 4)
+                found = build_id_in_notes(self._view[offset : offset + size], 8 if align == 8 else 4)
                 if found is not None:
                     return found
         return None
@@ -289,6 +305,11 @@ class Elf:
         """Return whether the file carries debugging information; raises ElfError if its section names are damaged."""
         return b".debug_info" in self._section_index or b".zdebug_info" in self._section_index
 
+    @cached_property
+    def has_symtab(self) -> bool:
+        """Return whether it has a symbol table of all functions, not only of those it exports or needs."""
+        return bool((self._sections["type"] == _SECTION_TYPE["SHT_SYMTAB"]).any())
+
     def symbols(self) -> SymbolTable:
         """Return the functions of .symtab and .dynsym, made once; raises ElfError if a table is damaged."""
         return self._symbols
@@ -344,7 +365,8 @@ class Elf:
         return last + int(ends[0]) + 1
 
 
-def _build_id(notes: memoryview, align: int) -> str | None:
+def build_id_in_notes(notes: memoryview, align: int) -> str | None:
+    """Return the GNU build id in hex in the bytes of a note segment of that alignment, None if it is not there."""
     position = 0
     while position + _NOTE_HEADER.size <= len(notes):
         name_size, size, kind = _NOTE_HEADER.unpack_from(notes, position)

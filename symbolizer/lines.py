@@ -1,8 +1,9 @@
-"""From an address to functions, files and lines by DWARF, inlined calls included."""
+"""From an address to functions, files and lines, inlined calls included: symbolic's sorted table of a file's DWARF."""
+
+from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from mmap import mmap
 from typing import Any, Self
 
 # symbolic gives this as the function start of an inlined call, which has none.
@@ -11,7 +12,7 @@ _NO_START = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One function at an address, with its linker name where DWARF has it; `line` counts from 1.
+    """One function at an address, with its linker name where DWARF has it, else ""; `line` counts from 1.
 
     `start` is the function's first address, None for an inlined call. `file` is None where DWARF names none.
     """
@@ -24,38 +25,36 @@ class Location:
 
 
 class LineTable:
-    """The functions and lines of one object file, in symbolic's sorted form; it holds none of the file's bytes."""
+    """The functions and lines of one object file, or of some of its units."""
 
     __slots__ = ("_cache", "_image_base")
 
-    def __init__(self, cache: Any | None, image_base: int) -> None:
+    def __init__(self, cache: Any, image_base: int) -> None:
         """Make a table from symbolic's cache; `parse()` is for everybody else."""
         self._cache = cache
         self._image_base = image_base
 
     @classmethod
-    def parse(cls, data: bytes | mmap | memoryview, image_base: int) -> Self:
-        """Return the table of an ELF file with DWARF; an empty one where the DWARF cannot be read.
+    def parse(cls, content: bytes, image_base: int) -> Self | None:
+        """Return the table in these bytes (line_worker.convert() made them), None if they are none.
 
         `image_base` is the vaddr of the lowest PT_LOAD segment, not rounded, from which symbolic counts.
         """
         # Loaded when the first file with DWARF needs it.
         import cffi
-        from symbolic.debuginfo import Archive
         from symbolic.exceptions import SymbolicError
+        from symbolic.symcache import SymCache
 
         try:
-            # symbolic does not copy the bytes, so they must outlive the archive: both end with this call.
-            view: Any = cffi.FFI().from_buffer("uint8_t[]", data)
-            archive = Archive.from_bytes(view)
-            return cls(next(archive.iter_objects()).make_symcache(), image_base)
-        except (SymbolicError, LookupError, StopIteration, ValueError):
-            return cls(None, image_base)
+            view: Any = cffi.FFI().from_buffer("uint8_t[]", content)
+            return cls(SymCache.from_bytes(view), image_base)
+        except (SymbolicError, ValueError):
+            return None
 
     def lookup(self, vaddr: int) -> tuple[Location, ...]:
         """Return the functions at the address, innermost first; empty where DWARF does not describe it."""
         relative = vaddr - self._image_base
-        if self._cache is None or not 0 <= relative < _NO_START:
+        if not 0 <= relative < _NO_START:
             return ()
         from symbolic.exceptions import SymbolicError
 
@@ -73,13 +72,13 @@ class LineTable:
         start = None if found.sym_addr == _NO_START else found.sym_addr + self._image_base
         return Location(
             function=found.symbol,
-            file=_tidy(found.full_path) if found.full_path else None,
+            file=tidy(found.full_path) if found.full_path else None,
             line=found.line or None,
             inlined=inlined,
             start=start,
         )
 
 
-def _tidy(path: str) -> str:
-    """Return the path without `.` and `x/..`; symbolic has already put the compilation folder before it."""
+def tidy(path: str) -> str:
+    """Return the path without `.` and `x/..`; the compilation folder stands before it already."""
     return posixpath.normpath(path)

@@ -7,16 +7,12 @@ from datetime import datetime
 
 import numpy as np
 
-from symbolizer.frame import Frame, Why
-from symbolizer.mappings import object_key
-from symbolizer.symbolizer import Symbolizer
 from tracer.attach.tracee import Tracee
-from tracer.collect.sites import ANY_VERSION
 from tracer.collect.snapshot import Snapshot, gained
 from tracer.judge.ranking import rank, relative_errors
 from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
-from tracer.records import ADDRESS_MASK, INTERRUPTED, StackEnd
+from tracer.naming import Sites
 from tracer.report.model import Block, Finding, LossNote, Report, Target, Totals
 from tracer.settings import Settings
 
@@ -25,18 +21,18 @@ _MEANINGS = {loss.name: loss for loss in LOSSES}
 
 
 def fill_report(
-    snapshot: Snapshot,
+    sites: Sites,
     earlier: tuple[int, Snapshot] | None,
     settings: Settings,
     tracees: Sequence[Tracee],
-    symbolizer: Symbolizer,
     *,
     elapsed_s: float,
     taken: datetime,
     kernel: str,
     last: bool,
 ) -> Report:
-    """Return the report of a snapshot; earlier is the one before with its monotonic time in ns."""
+    """Return the report of a snapshot's sites; earlier is the snapshot before with its monotonic time in ns."""
+    snapshot = sites.snapshot
     rows = rank(snapshot, settings.sort, settings.top)
     gains = _Gains(snapshot, earlier)
     errors = relative_errors(snapshot) if settings.sampling else None
@@ -59,7 +55,8 @@ def fill_report(
                 gained_bytes=gains.of_bytes(row),
                 gained_count=gains.of_count(row),
                 error=float(errors[row]) if errors is not None else None,
-                frames=name_stack(stack, tracee, symbolizer),
+                frames=sites.frames(row),
+                stacks=int(sites.stacks[row]),
                 blocks=_blocks(snapshot, row),
             )
         )
@@ -100,27 +97,6 @@ class _Gains:
 
     def rate(self, row: int) -> float | None:
         return round(float(self._bytes[row]) / self._seconds, 3) if self._seconds else None
-
-
-def name_stack(stack: np.void, tracee: Tracee, symbolizer: Symbolizer) -> tuple[Frame, ...]:
-    """Return the frames of one struct stack, innermost first, inlined ones included."""
-    version = int(stack["code"])
-    space = tracee.space if version == ANY_VERSION else tracee.space_of(version)
-    addresses = stack["addresses"][: int(stack["depth"])].tolist()
-    frames: list[Frame] = []
-    for marked in addresses:
-        address, called = marked & ADDRESS_MASK, not marked & INTERRUPTED
-        mapping = space.locate(address - 1 if called else address)
-        key = object_key(mapping) if mapping else None
-        if mapping is not None and key is None:
-            # Code that no file holds, made at run time.
-            frames.append(Frame(address, module=mapping.path or None, why=Why.NO_SYMBOLS))
-            continue
-        offset = mapping.offset_of(address) if mapping else 0
-        frames += symbolizer.resolve(key, offset, address, called)
-    if StackEnd(int(stack["ended"] or StackEnd.PENDING)) is not StackEnd.COMPLETE:
-        frames.append(Frame(addresses[-1] & ADDRESS_MASK if addresses else 0, why=Why.UNWIND_STOPPED))
-    return tuple(frames)
 
 
 def _blocks(snapshot: Snapshot, row: int) -> tuple[Block, ...]:

@@ -7,11 +7,15 @@ import platform
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from symbolizer.cache_folder import CacheFolder, default_folder
+from symbolizer.debug_files import FOLDERS, DebugFiles
+from symbolizer.patience import wait_for
+from symbolizer.symbolizer import Symbolizer
 from tracer.attach.compiler import Compilation
 from tracer.attach.links import Links
 from tracer.attach.loader import LoadedObject
@@ -27,6 +31,7 @@ from tracer.errors import CannotTrace
 from tracer.events import KernelEvents
 from tracer.fill import fill_report
 from tracer.listener import Listener
+from tracer.naming import StackNamer
 from tracer.report.model import Report
 from tracer.settings import Settings
 
@@ -39,6 +44,8 @@ LONGEST_WAIT = 86_400.0
 #: Nice value: leaktrace works little, but what it does is waited for.
 PRIORITY = -10
 SECOND = 1_000_000_000
+#: Tables of source lines that are kept between runs: some 10% of the DWARF they were made from.
+LINE_CACHE_BYTES = 1 << 30
 
 
 @dataclass(slots=True)
@@ -66,7 +73,8 @@ class Session:
         self._prepared = prepared
         self.settings = settings
         self.listener = listener or Listener()
-        self.objects = Objects()
+        self.symbolizer = _make_symbolizer(settings, self.listener, self._drain_ring)
+        self.objects = Objects(self.symbolizer)
         self.tracees: list[Tracee] = []
         self._stop = False
         self._begun = False
@@ -100,6 +108,7 @@ class Session:
         for tracee in self.tracees:
             os.close(tracee.pidfd)
         self.tracees.clear()
+        self.symbolizer.close()
 
     def stop(self) -> None:
         """End reports() after one last report; may be called from a signal handler."""
@@ -127,6 +136,8 @@ class Session:
             tracee.bind(program, self._table)
         program.watch_exec()
         _hurry()
+        self._namer = StackNamer(self.symbolizer, self.tracees, settings.group_by, raw=settings.raw_stacks,
+                                 idle=self._drain_ring)
         self._clock = _Clock(int(settings.interval * SECOND))
         self._events = KernelEvents(program, self.tracees, self._reader, self.listener, self._clock.start)
         if self._command:
@@ -211,22 +222,22 @@ class Session:
             older = 0
         snapshot = self._reader.snapshot(older_ns=older, keep_blocks=settings.show_allocs)
         drained = time.monotonic_ns()
+        sites = self._namer.sites(snapshot)
         report = fill_report(
-            snapshot,
+            sites,
             self._earlier,
             settings,
             self.tracees,
-            self.objects.symbolizer,
             elapsed_s=(began - self._clock.start) / SECOND,
             taken=datetime.now().astimezone(),
             kernel=platform.release(),
             last=last,
         )
-        self._earlier = (began, snapshot)
+        self._earlier = (began, sites.snapshot)
         named = time.monotonic_ns()
         self.listener.timing(
             f"report took {(named - began) / SECOND:.3f} s (drain {(drained - began) / SECOND:.3f} s, "
-            f"symbols {(named - drained) / SECOND:.3f} s) for {len(snapshot)} sites, "
+            f"symbols {(named - drained) / SECOND:.3f} s) for {len(snapshot)} stacks, {len(sites.snapshot)} sites, "
             f"{int(snapshot.live_count.sum())} blocks"
         )
         return report
@@ -234,6 +245,32 @@ class Session:
     def kernel_bytes(self) -> int:
         """Return how much kernel memory the maps hold."""
         return self._program.kernel_bytes() if self._program else 0
+
+
+def _make_symbolizer(settings: Settings, listener: Listener, idle: Callable[[], object]) -> Symbolizer:
+    downloads = _Downloads(listener, idle) if os.environ.get("DEBUGINFOD_URLS") else None
+    return Symbolizer(
+        style=settings.demangle,
+        debug_files=DebugFiles((*settings.debug_folders, *FOLDERS), downloads),
+        cache=CacheFolder(default_folder() / "lines", LINE_CACHE_BYTES),
+        idle=idle,
+    )
+
+
+class _Downloads:
+    """debuginfod, asked on a thread: a download may take minutes, and the kernel side does not wait for it."""
+
+    def __init__(self, listener: Listener, idle: Callable[[], object]) -> None:
+        # Loaded where somebody has set it up: it takes longer than a small report.
+        from symbolizer.debuginfod import Debuginfod
+
+        self._idle = idle
+        self._client = Debuginfod.from_environment(os.environ, progress=listener.progress)
+
+    def debuginfo(self, build_id: str, name: str | None = None) -> str | None:
+        """Return the path of the debug file with that build id (debug_files.Downloads)."""
+        client = self._client
+        return wait_for(lambda: client.debuginfo(build_id, name), self._idle) if client is not None else None
 
 
 def _hurry() -> None:

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from enum import StrEnum
 
+from symbolizer.demangle import Style
+from symbolizer.grouping import GroupBy
 from tracer import limits
 
 
@@ -62,6 +64,10 @@ class Settings:
     depth: int = 64
     attach: AttachWay | None = None
     unwind: UnwindWay = UnwindWay.CFI
+    demangle: Style = Style.FULL
+    group_by: GroupBy = GroupBy.LINE
+    raw_stacks: bool = False
+    debug_folders: tuple[str, ...] = ()
     verbose: bool = False
     bare_traps: bool = False
     hash_map: bool = False

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bpf", "symbolizer", "tracer")
 
 BASE = ("tracer.settings", "tracer.errors", "tracer.records", "tracer.losses", "tracer.limits")
-SESSION = ("tracer.session", "tracer.events", "tracer.fill", "tracer.listener")
+SESSION = ("tracer.session", "tracer.events", "tracer.fill", "tracer.listener", "tracer.naming")
 STAGES = ("tracer.attach", "tracer.collect", "tracer.judge", "tracer.report")
 BCC_IMPORTERS = ("tracer.attach", "tracer.collect.drain", "tracer.collect.unwind_rules")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
-from symbolizer.symbolizer import ObjectFile, Symbolizer
+from symbolizer.object_file import ObjectFile
+from symbolizer.symbolizer import Symbolizer
 from symbolizer.unwind_info import RuleKind, UnwindInfo, UnwindRule
 from tracer.attach.target import Process
 from tracer.collect.unwind_rules import FRAME_POINTER_RULE
@@ -12,8 +13,8 @@ from tracer.collect.unwind_rules import FRAME_POINTER_RULE
 class Objects:
     """All files of all targets; what two processes share is opened once."""
 
-    def __init__(self) -> None:
-        self.symbolizer = Symbolizer()
+    def __init__(self, symbolizer: Symbolizer) -> None:
+        self.symbolizer = symbolizer
         self._unwind: dict[ObjectKey, UnwindInfo] = {}
 
     def hold(self, process: Process, space: AddressSpace) -> None:
@@ -25,7 +26,7 @@ class Objects:
     def open(self, process: Process, key: ObjectKey, mapping: Mapping) -> ObjectFile:
         """Return the mapped file, opening it if it is new."""
         return self.symbolizer.object_file(key) or self.symbolizer.add_object(
-            key, mapping.path, lambda: process.open_mapped(mapping))
+            key, mapping.path, lambda: process.open_mapped(mapping), process.roots())
 
     def unwind_info(self, key: ObjectKey) -> UnwindInfo | None:
         """Return the file's call frame information, None if the file was never opened or cannot be read."""

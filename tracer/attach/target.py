@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from symbolizer.file_map import file_bytes
 from symbolizer.mappings import VDSO, AddressSpace, Mapping, parse_maps
 from symbolizer.printable import printable
 from tracer.attach.kernel import CAPABILITIES
@@ -16,8 +17,6 @@ PROC = Path("/proc")
 #: task flags, field 9 of /proc/PID/stat (include/linux/sched.h).
 PF_KTHREAD = 0x00200000
 ELFCLASS32 = 1
-#: Files up to here are read and not mapped: reading a mapped file that somebody cuts short would end this process.
-COPIED_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +57,48 @@ class Process:
         if os.path.exists(by_map):
             return by_map
         by_root = f"{self.folder}/root{mapping.path}"
-        status = os.stat(by_root)
-        if status.st_ino != mapping.inode:
+        if os.stat(by_root).st_ino != mapping.inode:
             raise FileNotFoundError(mapping.path)
         return by_root
+
+    def roots(self) -> tuple[str, ...]:
+        """Return the root folders in which debug files of its objects may lie: its own, and that of the host."""
+        own = f"{self.folder}/root"
+        try:
+            return ("/",) if os.path.samestat(os.stat(own), os.stat("/")) else (own, "/")
+        except OSError:
+            return ("/",)
 
     def open_mapped(self, mapping: Mapping) -> bytes | mmap.mmap:
         """Return the bytes of the mapped file, or of the vdso. Raises OSError, or ValueError for an empty file."""
         if mapping.path == VDSO:
-            with open(self.folder / "mem", "rb", buffering=0) as memory:
-                memory.seek(mapping.start)
-                return memory.read(mapping.end - mapping.start)
-        with open(self.file_path(mapping), "rb") as file:
-            if os.fstat(file.fileno()).st_size <= COPIED_BYTES:
-                return file.read()
-            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            return self._read_memory(mapping.start, mapping.end - mapping.start)
+        path = self.file_path(mapping)
+        with open(path, "rb") as file:
+            data = file_bytes(file.fileno())
+        if "/map_files/" not in path and not self._is_mapped_there(data, mapping):
+            raise FileNotFoundError(mapping.path)
+        return data
+
+    def _is_mapped_there(self, data: bytes | mmap.mmap, mapping: Mapping) -> bool:
+        """Return whether a file found by its path is the mapped one: numbers of inodes are used again."""
+        # Only where /proc/PID/map_files cannot be used; numpy takes longer to load than a process to find.
+        from symbolizer.elf import Elf, ElfError
+        from symbolizer.image_build_id import image_build_id
+
+        try:
+            expected = Elf.parse(data).build_id
+            start = next(each.start for each in self.read_space().mappings
+                         if each.inode == mapping.inode and each.path == mapping.path and each.file_offset == 0)
+            return expected is None or image_build_id(self._read_memory, start) == expected
+        except (ElfError, StopIteration):
+            # No ELF file, or its first byte is not mapped: there is nothing to compare.
+            return True
+
+    def _read_memory(self, address: int, size: int) -> bytes:
+        with open(self.folder / "mem", "rb", buffering=0) as memory:
+            memory.seek(address)
+            return memory.read(size)
 
     def trampoline(self, space: AddressSpace) -> int | None:
         """Return where the kernel makes its probed functions return to: the start of [uprobes], None if not there."""

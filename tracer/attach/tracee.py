@@ -11,6 +11,7 @@ import numpy as np
 from symbolizer.elf import Elf, ElfError
 from symbolizer.elf_data import find_data
 from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
+from symbolizer.perf_map import JitNames
 from tracer.attach.allocators import FoundAllocator, custom_entries, find_allocator, find_custom
 from tracer.attach.code_versions import CodeVersions, code_of
 from tracer.attach.links import Links, Plan, plan_probes
@@ -54,6 +55,7 @@ class Tracee:
         self.searched: dict[ObjectKey, str] = {}
         self.pidfd = os.pidfd_open(process.pid)
         self.exe = process.exe
+        self.jit = JitNames(process.folder)
         self._settings = settings
         self._objects = objects
         self._loader_watched = False

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from symbolizer.demangle import Style
+from symbolizer.grouping import GroupBy
 from tracer import VERSION
 from tracer.cli.values import AllocFunction, FreeFunction, Positive, Size
 from tracer.errors import UsageError
@@ -57,6 +59,14 @@ KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
               help="Attach probes in this way only, instead of the best that works.")
 @click.option("--unwind", type=click.Choice([way.value for way in UnwindWay]), default="cfi", show_default=True,
               help="Unwind stacks by call frame information, or by frame pointers only.")
+@click.option("--group-by", type=click.Choice([by.value for by in GroupBy]), default=GroupBy.LINE.value,
+              show_default=True, help="Stacks are one site if their functions, their functions and lines, or their addresses are the same.")
+@click.option("--raw-stacks", is_flag=True,
+              help="Leave stacks as they were recorded: with the allocator's own frames, recursion, each one a site.")
+@click.option("--demangle", type=click.Choice([style.value for style in Style]), default=Style.FULL.value,
+              show_default=True, help="C++ and Rust names: all of them, without long arguments, or as the linker has them.")
+@click.option("--debug-dir", "debug_folders", type=click.Path(file_okay=False), multiple=True, metavar="DIR",
+              help="Look for debug files here too, as below /usr/lib/debug.")
 @click.option("-v", "--verbose", is_flag=True, help="Say where each probe sits and how long reports take.")
 @click.option("--ebpf", is_flag=True, help="Print the C program, and end.")
 @click.option("--bare-traps", is_flag=True, hidden=True, help="Attach programs that do nothing, to measure the traps.")
@@ -96,6 +106,8 @@ def build_settings(options: dict[str, Any]) -> Settings:
     attach = options.pop("attach")
     options["attach"] = AttachWay(attach) if attach else None
     options["unwind"] = UnwindWay(options["unwind"])
+    options["group_by"] = GroupBy(options["group_by"])
+    options["demangle"] = Style(options["demangle"])
     options["pids"] = tuple(dict.fromkeys(options["pids"]))
     settings = Settings(**options)
     least, most = settings.min_size, settings.max_size

@@ -113,13 +113,7 @@ def merge_sites(
         counters = np.concatenate([counters, np.array([row[0] for row in retired.rows.values()], records.SITE)])
         stacks = np.concatenate([stacks, np.array([row[1] for row in retired.rows.values()], stacks.dtype)])
     identity, first, rows = np.unique(identify(stacks), return_index=True, return_inverse=True)
-    merged = np.zeros(len(identity), records.SITE)
-    for name in records.SITE.names or ():
-        if name == "first_ns":
-            merged[name] = np.iinfo(np.uint64).max
-            np.minimum.at(merged[name], rows, counters[name])
-        else:
-            np.add.at(merged[name], rows, counters[name])
+    merged = _sum_counters(counters, rows, len(identity))
     snapshot = Snapshot(
         taken_ns,
         identity,
@@ -132,6 +126,51 @@ def merge_sites(
         np.maximum(merged["variance"] + merged["large_variance"] * records.LARGE_VARIANCE, 0.0),
     )
     return snapshot, rows
+
+
+def _sum_counters(counters: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """Return SITE (count,): the sums of the counters, SITE (n,), whose rows (n,) are the same."""
+    merged = np.zeros(count, records.SITE)
+    for name in records.SITE.names or ():
+        if name == "first_ns":
+            merged[name] = np.iinfo(np.uint64).max
+            np.minimum.at(merged[name], rows, counters[name])
+        else:
+            np.add.at(merged[name], rows, counters[name])
+    return merged
+
+
+def merge_groups(snapshot: Snapshot, groups: np.ndarray) -> tuple[Snapshot, np.ndarray]:
+    """Return a snapshot with one row per group, and for each the row of snapshot that holds most of it, i64 (n,).
+
+    groups: u64 (len(snapshot),), equal for rows that become one; it is the identity of the new row.
+    """
+    identity, rows = np.unique(groups, return_inverse=True)
+    count = len(identity)
+    # The last of equal rows wins an assignment: sorted by what they hold, that is the largest.
+    order = np.lexsort((snapshot.identity, snapshot.live_count, snapshot.live_bytes))
+    largest = np.zeros(count, np.int64)
+    largest[rows[order]] = order
+    live_bytes, live_count, variance = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count)
+    np.add.at(live_bytes, rows, snapshot.live_bytes)
+    np.add.at(live_count, rows, snapshot.live_count)
+    np.add.at(variance, rows, snapshot.variance)
+    oldest = np.full(count, -1, np.int64)
+    np.maximum.at(oldest, rows, snapshot.oldest_ns)
+    blocks = snapshot.blocks
+    merged = Snapshot(
+        snapshot.taken_ns,
+        identity,
+        _sum_counters(snapshot.counters, rows, count),
+        snapshot.stacks[largest],
+        live_bytes,
+        live_count,
+        oldest,
+        variance,
+        snapshot.losses,
+        replace(blocks, rows=rows[blocks.rows]) if blocks is not None else None,
+    )
+    return merged, largest
 
 
 def with_blocks(snapshot: Snapshot, blocks: Blocks, older_ns: int, *, keep: bool) -> Snapshot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from symbolizer.frame import Frame
 
@@ -21,7 +22,7 @@ class Finding:
     """One call site. Bytes and counts are of live blocks unless named otherwise; frames are innermost first.
 
     gained_bytes and gained_count: since the report before, None in the first. error: one standard error of bytes as a
-    share of them, where figures are estimates.
+    share of them, where figures are estimates. stacks: how many different stacks were put together.
     """
 
     rank: int
@@ -39,6 +40,7 @@ class Finding:
     frames: tuple[Frame, ...]
     blocks: tuple[Block, ...] = ()
     source: str = "heap"
+    stacks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +89,33 @@ class Report:
     total_error: float | None = None
     sampling: str | None = None
     last: bool = False
+
+
+class Outcome(StrEnum):
+    """What a judgement says of one site."""
+
+    FAILED = "failed"
+    PASSED = "passed"
+    SUPPRESSED = "suppressed"
+    KNOWN = "known"
+    """It is in the baseline, and has not grown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One site with what the judgement says of it; reason: the expression that is true, the suppression, the baseline."""
+
+    finding: Finding
+    outcome: Outcome
+    reason: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a run was asked to judge; failed_totals: expressions over the sums that are true."""
+
+    sites: tuple[Judged, ...]
+    failed_totals: tuple[str, ...]
+    exit_code: int
+    unused_suppressions: tuple[str, ...] = ()

@@ -63,8 +63,12 @@ def describe(frame: Frame) -> str:
         parts.append(f"({_WHY[frame.why]})")
     if frame.inlined:
         parts.append("[inlined]")
+    if frame.repeats > 1:
+        parts.append(f"(x{frame.repeats})")
     if frame.module is not None:
-        parts.append(f"[{frame.module.rpartition('/')[2]}]")
+        # Who has the symbols elsewhere can look the address up there.
+        offset = f"+{frame.module_offset:#x}" if frame.function is None and frame.module_offset is not None else ""
+        parts.append(f"[{frame.module.rpartition('/')[2]}{offset}]")
     if frame.file is not None:
         parts.append(f"{frame.file}:{frame.line}" if frame.line else frame.file)
     return " ".join(parts)

@@ -1,9 +1,8 @@
-"""A report is filled from a snapshot: order, growth, losses, and the names of a stack."""
+"""A report is filled from the sites of a snapshot: order, growth, losses."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import sqrt
 from typing import Any, cast
@@ -11,41 +10,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from symbolizer.frame import Frame, Why
-from symbolizer.mappings import AddressSpace, object_key, parse_maps
-from symbolizer.symbolizer import Symbolizer
+from symbolizer.frame import Frame
 from tracer import records
 from tracer.attach.tracee import Tracee
 from tracer.collect.snapshot import Blocks, LossCount, Retired, Snapshot, merge_sites
-from tracer.fill import SECOND, fill_report, name_stack
+from tracer.fill import SECOND, fill_report
 from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
-from tracer.records import INTERRUPTED, StackEnd
+from tracer.naming import Sites
+from tracer.records import StackEnd
 from tracer.report.model import Block, Finding, Report
 from tracer.settings import Settings
 
 DEPTH = 6
-SERVER = 0x400000
-MAPS = b"""\
-400000-410000 r-xp 00002000 08:01 11 /usr/bin/server
-500000-501000 r-xp 00000000 00:00 0
-600000-601000 r-xp 00000000 00:00 0 [heap]
-700000-701000 rwxp 00000000 08:01 12 /usr/lib/other.so
-"""
-SPACE = AddressSpace.of(parse_maps(MAPS))
-
-
-@dataclass
-class Names:
-    """A symbolizer that says what it was asked."""
-
-    asked: list[tuple[Hashable, int, int, bool]] = field(default_factory=list)
-
-    def resolve(self, key: Hashable | None, offset: int, address: int, is_return: bool) -> tuple[Frame, ...]:
-        self.asked.append((key, offset, address, is_return))
-        return (Frame(address, "inlined", inlined=True), Frame(address, "named", 0))
-
-
 @dataclass
 class FakeProcess:
     pid: int
@@ -58,11 +35,6 @@ class FakeTracee:
 
     process: FakeProcess
     exe: str | None = "/usr/bin/server"
-    space: AddressSpace = SPACE
-    spaces: dict[int, AddressSpace] = field(default_factory=dict)
-
-    def space_of(self, version: int) -> AddressSpace:
-        return self.spaces.get(version, self.space)
 
 
 def stack(*addresses: int, image: int = 0, code: int = 0, ended: int = StackEnd.COMPLETE) -> np.ndarray:
@@ -88,14 +60,8 @@ def filled(now: Snapshot, earlier: tuple[int, Snapshot] | None = None, settings:
            tracees: tuple[FakeTracee, ...] = (FakeTracee(FakeProcess(4711)),), **more: Any) -> Report:
     arguments: dict[str, Any] = {"elapsed_s": 5.0, "taken": datetime(2026, 3, 1, tzinfo=UTC), "kernel": "6.18",
                                  "last": False} | more
-    return fill_report(now, earlier, settings or Settings(), cast("list[Tracee]", tracees), cast(Symbolizer, Names()),
-                       **arguments)
-
-
-def named(made: np.ndarray, tracee: FakeTracee | None = None) -> tuple[tuple[Frame, ...], Names]:
-    names = Names()
-    return name_stack(cast(np.void, made), cast(Tracee, tracee or FakeTracee(FakeProcess(1))),
-                      cast(Symbolizer, names)), names
+    sites = Sites(now, np.arange(1, len(now) + 1), lambda row: (Frame(row, f"function{row}"),))
+    return fill_report(sites, earlier, settings or Settings(), cast("list[Tracee]", tracees), **arguments)
 
 
 def by_bytes(report: Report, amount: int) -> Finding:
@@ -110,6 +76,14 @@ def test_findings_in_order() -> None:
     first = report.findings[0]
     assert (first.allocated_bytes, first.allocated_count, first.freed_count, first.pid) == (350, 6, 5, 4711)
     assert first.oldest_s is None and first.error is None and first.blocks == ()
+
+
+def test_names_of_each_site() -> None:
+    """Each finding has the frames of its row, and how many stacks were put together there."""
+    now = snapshot((stack(0x400010), counters(100, 2)), (stack(0x400020), counters(300, 1)))
+    for finding in filled(now).findings:
+        row = int(np.flatnonzero(now.live_bytes == finding.bytes)[0])
+        assert (finding.frames, finding.stacks) == ((Frame(row, f"function{row}"),), row + 1)
 
 
 def test_totals_are_of_all_sites() -> None:
@@ -191,57 +165,3 @@ def test_ages_and_blocks() -> None:
     assert by_bytes(report, 100).blocks == (Block(0x20, 60), Block(0x10, 40))
     assert by_bytes(report, 300).blocks == (Block(0x30, 300),)
     assert by_bytes(report, 100).oldest_s == 2.346
-
-
-def test_frames_are_asked_for_by_file_offset() -> None:
-    """A return address is looked up as such in the file that is mapped there, and one interrupted by a signal as itself."""
-    frames, names = named(stack(SERVER + 0x123, SERVER + 0x456 | INTERRUPTED))
-    key = object_key(SPACE.mappings[0])
-    assert names.asked == [(key, 0x2123, SERVER + 0x123, True), (key, 0x2456, SERVER + 0x456, False)]
-    assert [(frame.address, frame.function) for frame in frames] == [
-        (SERVER + 0x123, "inlined"), (SERVER + 0x123, "named"), (SERVER + 0x456, "inlined"), (SERVER + 0x456, "named")]
-
-
-def test_a_return_address_at_the_end_of_a_mapping() -> None:
-    """A call that never returns can be the last instruction: its return address lies just beyond, the call does not."""
-    _, names = named(stack(0x410000, 0x700000 | INTERRUPTED))
-    assert [key and cast(Any, key).path for key, *_ in names.asked] == ["/usr/bin/server", "/usr/lib/other.so"]
-    _, names = named(stack(SERVER))
-    assert names.asked == [(None, 0, SERVER, True)]
-
-
-def test_nothing_mapped() -> None:
-    """An address outside all mappings is left to the symbolizer, without a file."""
-    _, names = named(stack(0x900000))
-    assert names.asked == [(None, 0, 0x900000, True)]
-
-
-def test_code_of_no_file() -> None:
-    """Code that was made at run time has no symbols, and the symbolizer is not asked."""
-    frames, names = named(stack(0x500010, 0x600010))
-    assert frames == (Frame(0x500010, why=Why.NO_SYMBOLS), Frame(0x600010, module="[heap]", why=Why.NO_SYMBOLS))
-    assert names.asked == []
-
-
-def test_only_the_depth_counts() -> None:
-    """What lies beyond a stack's depth is no frame."""
-    made = stack(SERVER + 1)
-    made["addresses"][3] = SERVER + 99
-    assert len(named(made)[0]) == 2
-
-
-@pytest.mark.parametrize("ended", [end for end in StackEnd if end is not StackEnd.COMPLETE] + [0])
-def test_a_stack_that_ends_early_says_so(ended: int) -> None:
-    """However a walk stopped before the outermost function, a last frame says that it did; also one still under way."""
-    frames, _ = named(stack(SERVER + 1, SERVER + 2 | INTERRUPTED, ended=ended))
-    assert frames[-1] == Frame(SERVER + 2, why=Why.UNWIND_STOPPED)
-    assert named(stack(ended=ended))[0] == (Frame(0, why=Why.UNWIND_STOPPED),)
-
-
-def test_the_mappings_of_that_time() -> None:
-    """A stack is named by the mappings that its image had in its code, else by the latest."""
-    old = AddressSpace.of(parse_maps(b"400000-410000 r-xp 00000000 08:01 99 /usr/bin/before\n"))
-    tracee = FakeTracee(FakeProcess(1), spaces={1: old})
-    for code, path in ((1, "/usr/bin/before"), (2, "/usr/bin/server")):
-        _, names = named(stack(SERVER + 1, code=code), tracee)
-        assert cast(Any, names.asked[0][0]).path == path

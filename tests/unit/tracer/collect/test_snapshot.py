@@ -13,6 +13,7 @@ from tracer.collect.snapshot import (
     add_counters,
     gained,
     identify,
+    merge_groups,
     merge_sites,
     with_blocks,
 )
@@ -194,3 +195,32 @@ def test_gained() -> None:
     assert gained(None, later, lambda each: each.live_count)[after].tolist() == [2, 1, 6]
     empty, _ = merge_sites(0, np.zeros(0, records.SITE), np.zeros(0, records.stack_dtype(DEPTH)), Retired())
     assert gained(empty, later, lambda each: each.live_count)[after].tolist() == [2, 1, 6]
+
+
+def test_stacks_of_one_site_are_added_up() -> None:
+    """Rows of one group become one row with their sums, and the stack of the one that holds most."""
+    made, rows = snapshot((stack(1), site(2, 50)), (stack(2), site(1, 300)), (stack(3), site(5, 10, 1)))
+    groups = np.zeros(3, np.uint64)
+    groups[rows[:2]], groups[rows[2]] = 7, 5
+    merged, largest = merge_groups(made, groups)
+    assert merged.identity.tolist() == [5, 7]
+    assert merged.live_bytes.tolist() == [40, 400] and merged.live_count.tolist() == [4, 3]
+    assert merged.counters["allocated_bytes"].tolist() == [50, 400]
+    assert [int(merged.stacks[row]["addresses"][0]) for row in range(2)] == [3, 2]
+    assert largest.tolist() == [rows[2], rows[1]]
+
+
+def test_blocks_follow_their_site() -> None:
+    """A block's row is that of its stack's group; the oldest block of a group is the oldest of all."""
+    made, _ = snapshot((stack(1), site(1, 10)), (stack(2), site(1, 20)))
+    old = with_blocks(made, blocks((11, 10, 5, 1, 0), (12, 20, 9, 1, 1)), 0, keep=True)
+    merged, _ = merge_groups(old, np.array([3, 3], np.uint64))
+    assert merged.blocks is not None and merged.blocks.rows.tolist() == [0, 0]
+    assert merged.oldest_ns.tolist() == [9] and merged.live_bytes.tolist() == [30]
+
+
+def test_no_sites_make_no_groups() -> None:
+    """An empty snapshot stays empty."""
+    empty, _ = snapshot()
+    merged, largest = merge_groups(empty, np.empty(0, np.uint64))
+    assert len(merged) == 0 and len(largest) == 0

@@ -42,9 +42,9 @@ def test_promised_keys_of_a_site(report: MakeReport, finding: MakeFinding) -> No
         "freed_count": 4, "oldest_s": 4.2, "growth_bytes_per_s": -1.5, "verdict": None, "reachability": None}.items()
     assert frames == [
         {"address": "0x7f0000001234", "function": "make_node", "offset": 18, "module": "/usr/lib/libnode.so.1",
-         "build_id": "ab12", "file": "src/node.c", "line": 7, "inlined": False, "why": None},
-        {"address": "0x401136", "function": "main", "offset": 0x36, "module": "/usr/bin/server", "build_id": "cd34",
-         "file": None, "line": None, "inlined": False, "why": None},
+         "module_offset": None, "build_id": "ab12", "file": "src/node.c", "line": 7, "inlined": False, "why": None, "repeats": 1},
+        {"address": "0x401136", "function": "main", "offset": 0x36, "module": "/usr/bin/server",
+         "module_offset": None, "build_id": "cd34", "file": None, "line": None, "inlined": False, "why": None, "repeats": 1},
     ]
 
 

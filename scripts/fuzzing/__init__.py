@@ -1,0 +1,1 @@
+"""Feeds damaged and hostile bytes to the symbolizer's parsers, guided by which code they reach."""

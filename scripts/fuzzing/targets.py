@@ -1,0 +1,397 @@
+"""What is fuzzed: one function per parser, from bytes to nothing. What may not happen raises.
+
+Only documented exceptions are caught here. That an input takes too long or too much memory is seen by `limits.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import count, pairwise
+from pathlib import Path
+
+from symbolizer import line_program as lines_of_unit
+from symbolizer.cfa_program import GARBAGE, CommonEntry, Machine, UnwindRule
+from symbolizer.debug_files import DebugFiles
+from symbolizer.demangle import LONGEST, Style, demangle
+from symbolizer.elf import Elf, ElfError
+from symbolizer.elf_data import find_data
+from symbolizer.frame import Frame
+from symbolizer.image_build_id import image_build_id
+from symbolizer.kallsyms import KernelTable
+from symbolizer.lines import LineTable
+from symbolizer.mappings import AddressSpace, parse_maps
+from symbolizer.minidebuginfo import minidebuginfo
+from symbolizer.perf_map import PerfMap, jit_symbol
+from symbolizer.plt import plt_names
+from symbolizer.symbolizer import Symbolizer
+from symbolizer.unit_ranges import UnitRanges, pieces, unit_starts
+from symbolizer.unit_skips import UnitSkips
+from symbolizer.unwind_info import UnwindInfo
+from tests.programs.hostile_seeds import Part, elf_of
+
+Target = Callable[[bytes], None]
+_BORDERS = (0, 1, 64, 0x1000, 0x1040, 0x401000, 2**31, 2**32, 2**47, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1, 2**64, -1)
+_SECTIONS = (
+    ".text", ".symtab", ".strtab", ".dynsym", ".dynstr", ".debug_info", ".debug_abbrev", ".debug_line", ".debug_str",
+    ".debug_aranges", ".gnu_debugdata", ".gnu_debuglink", ".gnu_debugaltlink", ".plt", ".rela.plt", ".eh_frame", "",
+)
+#: What no text of a frame may hold: C0, DEL and C1 controls, marks that turn the writing direction, separators of
+#: lines, lone surrogates. Written as ranges of its own, not taken from what is tested.
+_RAW = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_NOWHERE = "/nonexistent/leaktrace-fuzz"
+
+
+def require(holds: bool, text: str) -> None:
+    """Raise unless it holds; an assert statement would be left out under -O."""
+    if not holds:
+        raise AssertionError(text)
+
+
+def require_printable(*texts: str | None) -> None:
+    """Raise unless the texts are safe to write to a terminal."""
+    for text in texts:
+        require(text is None or _RAW.search(text) is None, f"not safe to print: {text!r}")
+
+
+def require_sound(frames: Iterable[Frame]) -> None:
+    """Raise unless there are frames, each with a name or a reason, and safe to print."""
+    found = list(frames)
+    require(bool(found), "no frame at all")
+    for frame in found:
+        require((frame.function is None) == (frame.why is not None), f"neither named nor explained: {frame}")
+        require_printable(frame.function, frame.module, frame.file, frame.build_id)
+
+
+def _places(elf: Elf) -> list[int]:
+    """Return vaddrs to ask about: the borders of everything, and where its first segments begin and end."""
+    ends = [place for part in elf.segments[:16] for place in (part.vaddr, part.vaddr + part.filesz - 1)]
+    return [*_BORDERS, *ends, *range(0x1000, 0x1400, 0x40)]
+
+
+def elf(data: bytes) -> None:
+    """Headers, sections, notes, the dynamic section, symbols: ElfError is the only exception."""
+    try:
+        parsed = Elf.parse(data)
+    except ElfError:
+        return
+    _ = parsed.load_address, parsed.image_base, parsed.build_id, parsed.has_symtab
+    for offset in parsed.symbol_table_types():
+        require(0 <= offset <= len(data) - 4, "a section header outside of the file")
+    reads: tuple[Callable[[], object], ...] = (
+        lambda: parsed.soname, lambda: parsed.needed, lambda: parsed.interpreter, lambda: parsed.has_dwarf)
+    for read in reads:
+        _quietly(read)
+    for name in _SECTIONS:
+        _quietly(lambda name=name: section.data if (section := parsed.section(name)) is not None else None)
+    places = _places(parsed)
+    for place in places:
+        parsed.file_offset_to_vaddr(place)
+        parsed.vaddr_to_file_offset(place)
+    find_data(parsed, "environ")
+    try:
+        table = parsed.symbols()
+    except ElfError:
+        return
+    for place in [*places, *table.value[:16].tolist(), *table.end[-16:].tolist()]:
+        found = table.find(place)
+        require(found is None or found[1] >= 0, "an offset below zero")
+    table.defined(["main", "outer", "_ZN4deep5riskyEi", "a" * 300, b"\xff\xfe", "\udcff", ""])
+
+
+def _quietly(read: Callable[..., object]) -> None:
+    with suppress(ElfError):
+        read()
+
+
+def unwind(data: bytes) -> None:
+    """Call frame information of a whole file: no exception at all."""
+    info = UnwindInfo(data, limit=1 << 16)
+    for place in (*_BORDERS, *range(0x1000, 0x1400, 0x10)):
+        rule = info.rule_at(place)
+        require(UnwindRule.decode(rule.encode()) == rule, f"{rule} is another one when encoded")
+        bounds = info.function_bounds(place)
+        require(bounds is None or bounds[0] <= place < bounds[1], "a function that does not cover the address")
+
+
+def eh_frame(data: bytes) -> None:
+    """Bytes as .eh_frame, as .debug_frame, and the first of them as the sorted table."""
+    cut = data[0] % 64 if data else 0
+    table, rest = data[1 : 1 + cut], data[1 + cut :]
+    unwind(elf_of([Part(".eh_frame", rest)]))
+    unwind(elf_of([Part(".debug_frame", rest)]))
+    unwind(elf_of([Part(".eh_frame", rest), Part(".eh_frame_hdr", table)], eh_frame_hdr=".eh_frame_hdr"))
+
+
+def cfa_program(data: bytes) -> None:
+    """A call frame program: it ends in a rule, or in one of GARBAGE."""
+    if len(data) < 6:
+        return
+    code, factor, column, encoding, flags, target = data[:6]
+    entry = CommonEntry(code, factor - 128, 16 if column < 128 else column, encoding, bool(flags & 1), bool(flags & 2),
+                        (7, 8), {16: -8})
+    machine = Machine(entry, 0)
+    try:
+        machine.run(data[6:], target << 4, 0x1000)
+        rule = machine.rule()
+    except GARBAGE:
+        return
+    require(UnwindRule.decode(rule.encode()) == rule, f"{rule} is another one when encoded")
+    UnwindRule.decode(int.from_bytes(data[:8], "little"))
+
+
+def debugdata(data: bytes) -> None:
+    """Bytes as .gnu_debugdata: a file with a .symtab, or none."""
+    inner = minidebuginfo(Elf.parse(elf_of([Part(".gnu_debugdata", data)])))
+    if inner is not None:
+        _quietly(lambda: inner.symbols().find(0x1000))
+
+
+def debug_links(data: bytes) -> None:
+    """Bytes as .gnu_debuglink and .gnu_debugaltlink of a file: no exception, and nothing found where nothing is."""
+    files = DebugFiles((_NOWHERE,))
+    parsed = Elf.parse(elf_of([Part(".gnu_debuglink", data), Part(".gnu_debugaltlink", data)]))
+    require(files.companion(parsed, f"{_NOWHERE}/program", (_NOWHERE,)) is None, "a file out of nothing")
+    require(files.supplement(parsed, f"{_NOWHERE}/program", (_NOWHERE,)) is None, "a file out of nothing")
+
+
+def plt(data: bytes) -> None:
+    """Procedure linkage tables of a whole file: no exception at all."""
+    try:
+        parsed = Elf.parse(data)
+    except ElfError:
+        return
+    names = plt_names(parsed)
+    for place in _places(parsed):
+        found = names.find(place)
+        require(found is None or (found[0].endswith("@plt") and found[1] >= 0), f"{found}")
+
+
+def perf_map(data: bytes) -> None:
+    """A runtime's names: no exception, safe to print, and in pieces that do not overlap."""
+    table = PerfMap.parse(data)
+    apart = (table.start < table.end).all() and (table.end[:-1] <= table.start[1:]).all()
+    require(bool(apart), "overlapping pieces")
+    for place in [*_BORDERS, *table.start[:64].tolist(), *(table.end[:64] - 1).tolist()]:
+        found = table.find(place)
+        if found is not None:
+            symbol = jit_symbol(found[0])
+            require(found[1] >= 0, "an offset below zero")
+            require_printable(found[0], symbol.function, symbol.file)
+
+
+def kallsyms(data: bytes) -> None:
+    """The kernel's names, and behind a NUL its modules: no exception, and safe to print."""
+    symbols, _, modules = data.partition(b"\0")
+    table = KernelTable.parse(symbols, modules)
+    for place in [*_BORDERS, *table.start[:64].tolist(), *table.stops[:16].tolist()]:
+        found = table.find(place)
+        if found is not None:
+            require_printable(found.name, found.module)
+        region = table.region(place)
+        require_printable(region.module if region is not None else None)
+    table.module_lines()
+
+
+def units(data: bytes) -> None:
+    """Bytes as .debug_aranges and .debug_info: no exception, and pieces that cover all of it once."""
+    ranges = UnitRanges.parse_aranges(memoryview(data))
+    ranges.units()
+    for place in (*_BORDERS[:-2], *ranges.start[:16].tolist()):
+        ranges.unit_of(place)
+    starts = unit_starts(memoryview(data))
+    require(all(start < len(data) for start in starts), "a unit outside of its section")
+    parts = pieces(starts, len(data), 64)
+    require(parts[-1][1] == len(data) and all(a[1] == b[0] for a, b in pairwise(parts)), "a gap")
+
+
+def skips(data: bytes) -> None:
+    """The first half as .debug_info, the second as .debug_abbrev: no exception, and changes within .debug_info only."""
+    half = len(data) // 2
+    info = memoryview(data)[:half]
+    known = UnitSkips(info, memoryview(data)[half:])
+    starts = unit_starts(info)
+    if starts and known.are_safe(starts[-1]):
+        for start in starts:
+            for at, byte in known.patch(start):
+                require(start <= at < half and 0 <= byte < 256, "a change outside of the unit")
+
+
+def unit_lines(data: bytes) -> None:
+    """A line number program: rows, or IndexError where it ends within an instruction."""
+    if len(data) < 4:
+        return
+    base = data[2]
+    header = lines_of_unit.Parameters(data[0] - 128, data[1], base, data[3], tuple(data[4 : 3 + base]))
+    with suppress(IndexError):
+        lines_of_unit.run(data[3 + base :], header)
+
+
+def line_table(data: bytes) -> None:
+    """Bytes as the table that a worker sends or a cache has: none, or answers."""
+    table = LineTable.parse(data, 0x1000)
+    if table is not None:
+        for place in _BORDERS:
+            for location in table.lookup(place):
+                require(location.line is None or location.line > 0, "line zero")
+
+
+def memory_image(data: bytes) -> None:
+    """An ELF image in memory, read as /proc/PID/mem is: an id, none, or OSError."""
+    start = 0x7F0000000000
+
+    def read(address: int, size: int) -> bytes:
+        if address >= 2**63:
+            raise OverflowError("what seek() raises")
+        if address < 0:
+            raise OSError("what the kernel answers")
+        at = address - start
+        if not 0 <= at < len(data):
+            raise OSError("not mapped")
+        return data[at : at + size]
+
+    with suppress(OSError):
+        image_build_id(read, start)
+
+
+def names(data: bytes) -> None:
+    """A linker name: text in each style, safe to print and not much longer than it may be."""
+    name = data.decode("utf-8", "backslashreplace")
+    for style in Style:
+        text = demangle(name, style)
+        require_printable(text)
+        # One character can become six when it is made safe.
+        require(len(text) <= 6 * LONGEST + 100, f"{len(text)} characters")
+
+
+def maps(data: bytes) -> None:
+    """The text of /proc/PID/maps: mappings that are none are left out."""
+    space = AddressSpace.of(parse_maps(data))
+    for place in (*_BORDERS, *space.starts[:32]):
+        mapping = space.locate(place)
+        require(mapping is None or mapping.start <= place < mapping.end, "a mapping that does not hold the address")
+    space.objects()
+
+
+class WholePath:
+    """Files from opening to frames, with real worker processes, which are renewed from time to time."""
+
+    EVERY = 500
+
+    def __init__(self) -> None:
+        self._symbolizer = Symbolizer(debug_files=DebugFiles((_NOWHERE,)))
+        self._number = count(1)
+
+    def __call__(self, data: bytes) -> None:
+        """Frames for any place in the file; no exception at all."""
+        number = next(self._number)
+        if number % self.EVERY == 0:
+            self.close()
+            self._symbolizer = Symbolizer(debug_files=DebugFiles((_NOWHERE,)))
+        frames_of(self._symbolizer, number, data)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._symbolizer.close()
+
+
+def frames_of(symbolizer: Symbolizer, key: int, data: bytes) -> list[Frame]:
+    """Return the frames at some places of a file with these bytes, after a look at each."""
+    target = symbolizer.add_object(key, f"{_NOWHERE}/\x1b]0;{key}", lambda: data)
+    offsets = [0, 64, *range(0x1000, 0x1300, 0x30), len(data) - 1, 2**63, 2**64]
+    if target.elf is not None:
+        offsets += [part.offset + part.filesz // 2 for part in target.elf.segments[:4]]
+    symbolizer.prepare((key, offset) for offset in offsets)
+    found = []
+    for offset in offsets:
+        frames = symbolizer.resolve(key, offset, 0x7F0000000000 + offset, True)
+        require_sound(frames)
+        found += frames
+    return found
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "elf": lambda: elf,
+    "unwind": lambda: unwind,
+    "eh_frame": lambda: eh_frame,
+    "cfa_program": lambda: cfa_program,
+    "debugdata": lambda: debugdata,
+    "debug_links": lambda: debug_links,
+    "plt": lambda: plt,
+    "perf_map": lambda: perf_map,
+    "kallsyms": lambda: kallsyms,
+    "units": lambda: units,
+    "skips": lambda: skips,
+    "unit_lines": lambda: unit_lines,
+    "line_table": lambda: line_table,
+    "memory_image": lambda: memory_image,
+    "names": lambda: names,
+    "maps": lambda: maps,
+    "whole": WholePath,
+}
+#: Targets whose seeds are whole ELF files.
+_FILES = ("elf", "unwind", "plt", "memory_image", "whole")
+_TEXTS: dict[str, tuple[bytes, ...]] = {
+    "perf_map": (b"7f0010 40 LazyCompile:*go /srv/a.js:12:3\n7f0020 8 py::f:/a.py\n0x7f0000 0x100 [i] java::f\n",
+                 b"10 10 a\n18 10 b\x1b[2J\n8 40 c\n", b"ffffffffffffffff 1 x\n1 ffffffffffffffff y\n"),
+    "kallsyms": (b"ffffffff81000000 T _stext\nffffffff81000010 t f\nffffffff81001000 T _etext\n"
+                 b"ffffffffc0000000 t g\t[mod]\nffffffffc0000100 t _RNvC1a1f\t[bpf]\n"
+                 b"\0mod 16384 0 - Live 0xffffffffc0000000\n", b"0000000000000000 T f\n"),
+    "maps": (b"55d0-55f0 r-xp 00001000 08:01 77   /usr/bin/a b (deleted)\n7ff0-7fff r--p 00000000 00:00 0 [vdso]\n",),
+    "names": (b"_ZN4deep5riskyEi.cold", b"_RNvNtC7mycrate3foo3bar", b"_ZN3foo17h05af221e174051e9E", b"$s4main3fooyyF",
+              b"_D8demangle4testFaZv", b"_ZNSt6vectorIiSaIiEE9push_backEOi@GLIBC_2", b"malloc@plt",
+              b"_ZZ1fvENKUlvE_clEv", b"_ZN1AIS_IS_IS_EEE1fET_S_S0_S1_", b"_Z1fDpT_\x1b[2J", b"_RINvC1a1fNtB2_1TE"),
+    "cfa_program": (bytes((1, 120, 16, 0x1B, 3, 40)) + b"\x0c\x07\x08\x90\x01\x41\x0e\x10\x86\x02\x43\x0d\x06\x0a\x0b",
+                    bytes((1, 120, 16, 0x1B, 2, 9)) + b"\x0f\x04\x77\xa0\x01\x06\x10\x06\x02\x76\x70\x16\x10\x01\x06"),
+    "debug_links": (b"program.debug\0\0\0\x12\x34\x56\x78", b"/x/.dwz/a\0" + bytes(range(20)), b"../a\0" + bytes(20)),
+    "unit_lines": (bytes((123, 14, 13, 1, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1))
+                   + b"\0\x09\x02\0\x10\0\0\0\0\0\0\x14\x4b\x02\x04\0\x01\x01",),
+}
+#: Sections whose bytes are the seeds.
+_PARTS = {
+    "eh_frame": (".eh_frame", ".debug_frame"),
+    "debugdata": (".gnu_debugdata",),
+    "units": (".debug_aranges", ".debug_info"),
+}
+
+
+def seeds(target: str, files: dict[str, bytes]) -> list[bytes]:
+    """Return inputs to begin with, made of sound ELF files."""
+    if target in _FILES:
+        return list(files.values())
+    if target == "skips":
+        return [_padded(info, abbrev) for data in files.values()
+                if (info := _section(data, ".debug_info")) and (abbrev := _section(data, ".debug_abbrev"))]
+    if target in _PARTS:
+        first = b"\0" if target == "eh_frame" else b""
+        return [first + part for data in files.values() for name in _PARTS[target] if (part := _section(data, name))]
+    if target == "line_table":
+        return [_line_table(data) for name, data in files.items() if name in ("cpp", "inlines")]
+    return list(_TEXTS[target])
+
+
+def _padded(info: bytes, abbrev: bytes) -> bytes:
+    half = max(len(info), len(abbrev))
+    return info.ljust(half, b"\0") + abbrev.ljust(half, b"\0")
+
+
+def _section(data: bytes, name: str) -> bytes:
+    try:
+        section = Elf.parse(data).section(name)
+        return bytes(section.data) if section is not None else b""
+    except ElfError:
+        return b""
+
+
+def _line_table(data: bytes) -> bytes:
+    from symbolizer.file_map import shared_descriptor
+    from symbolizer.line_worker import convert
+
+    source = shared_descriptor(data)
+    try:
+        with os.fdopen(convert([source], {"hidden": []}), "rb") as out:
+            return Path(f"/proc/self/fd/{out.fileno()}").read_bytes()
+    finally:
+        os.close(source)
