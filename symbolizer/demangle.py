@@ -1,7 +1,7 @@
 """Linker names become the names that programmers wrote: C++ and Rust, with clone suffixes kept in brackets.
 
 Names come from strangers' files, and the demangler in libstdc++ never ends for some that are short: valid ones in which
-each part has the part before it twice, and invalid ones with a scope in decltype. So names in C++ are looked at
+each part has the part before it twice, and invalid ones with a scope in an expression. So names in C++ are looked at
 before they are read. rustc's demangler, behind pyderust, stops by itself (m, 2026: 4 µs a name; the older
 rust-demangler takes 133 µs, is wrong for one name in 10, and does not end for a name of 180 bytes).
 """
@@ -24,14 +24,17 @@ READABLE: Final = 60
 _CLONE = re.compile(
     r"((?:\.(?:cold|part|isra|constprop|lto_priv|localalias|clone|unlikely|hot|warm|llvm|__uniq)(?:\.[0-9]+)*)+)$"
 )
+#: Characters of all the suffixes of one name; looked for further ahead, they would take quadratic time to find.
+_LONGEST_CLONE: Final = 256
 # A number made from the module's hash says nothing to a reader.
 _HASHED_CLONE = re.compile(r"\.(?:llvm|__uniq)(?:\.[0-9]+)*")
 #: How names in Rust begin and, in the old scheme, which is that of C++ with a hash, end.
 _RUST = re.compile(r"_R[0-9A-Z]|_ZN.+17h[0-9a-f]{16}E\Z", re.DOTALL)
-#: A member of a type in decltype (Itanium C++ ABI, 5.1.6); 6 of 106,000 real names have it. `_Z1fDTsrv1D` never ends.
-_SCOPE_IN_DECLTYPE = re.compile(r"D[tT].*sr", re.DOTALL)
+#: A member of a type in an expression (Itanium C++ ABI, 5.1.6): `_Z1fIXsr1aDEEvv` never ends. One name in 300 looks
+#: like one, most from enable_if, and stays as the linker knows it.
+_SCOPE_IN_EXPRESSION = re.compile(r"[XDA].*sr", re.DOTALL)
 #: A reference to an earlier part of the name (the same, 5.1.8 and 5.1.5).
-_REFERENCE = re.compile(r"[ST][0-9A-Z]*_")
+_REFERENCE = re.compile(r"[ST][0-9A-Z]{0,12}_")
 #: C++ names that could grow past this many characters are not read. Of 106,000 names in libLLVM, node and libstdc++
 #: none is estimated to; so much is written in less than 0.2 s.
 _MOST_WRITTEN: Final = 1 << 24
@@ -81,7 +84,7 @@ def _demangle(name: str, style: Style) -> str:
     base = name.partition("@")[0] or name
     if style is Style.NONE:
         return printable(base + plt)
-    clone = _CLONE.search(base)
+    clone = _CLONE.search(base, max(0, len(base) - _LONGEST_CLONE))
     suffix = ""
     if clone is not None and clone.start() > 0:
         base = base[: clone.start()]
@@ -106,7 +109,7 @@ def _read(base: str) -> str:
 
         with contextlib.suppress(pyderust.DemangleError, UnicodeError):
             return str(pyderust.demangle(base))
-    if base.startswith("_Z") and _written_length(base) <= _MOST_WRITTEN and not _SCOPE_IN_DECLTYPE.search(base):
+    if base.startswith("_Z") and _written_length(base) <= _MOST_WRITTEN and not _SCOPE_IN_EXPRESSION.search(base):
         import cxxfilt
 
         # It refuses names of more than 1 KB.

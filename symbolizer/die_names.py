@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -32,11 +32,9 @@ _SCOPES = {
 _FUNCTIONS = {"DW_TAG_subprogram", "DW_TAG_inlined_subroutine"}
 
 
-def unit_ranges(descriptor: int, units: Iterable[int]) -> list[tuple[int, int, int]]:
-    """Return the address ranges (start, end, unit) of the units at these offsets in .debug_info."""
-    dwarf = _dwarf(descriptor)
-    return [(start, end, unit) for unit in units
-            for start, end in _ranges(dwarf, dwarf.get_CU_at(unit).get_top_DIE())]
+def unit_ranges(descriptor: int) -> UnitRanges:
+    """Return which unit describes which addresses."""
+    return _unit_index(_dwarf(descriptor))
 
 
 def names(descriptors: list[int], vaddr: int) -> list[str]:
@@ -110,7 +108,7 @@ def _unit_index(dwarf: Any) -> UnitRanges:
     data = section.stream.getvalue() if section is not None else b""
     known = UnitRanges.parse_aranges(memoryview(data))
     listed = known.units()
-    rows = list(zip(known.start.tolist(), known.end.tolist(), known.unit.tolist(), strict=True))
+    rows = known.rows()
     for unit in dwarf.iter_CUs():
         if unit.cu_offset not in listed:
             rows += [(start, end, unit.cu_offset) for start, end in _ranges(dwarf, unit.get_top_DIE())]
@@ -164,7 +162,8 @@ def _name(die: Any) -> str:
         for attribute in ("DW_AT_linkage_name", "DW_AT_MIPS_linkage_name", "DW_AT_name"):
             if attribute in die.attributes:
                 return _text(die, attribute)
-        reference = next((each for each in ("DW_AT_abstract_origin", "DW_AT_specification") if each in die.attributes), None)
+        references = ("DW_AT_abstract_origin", "DW_AT_specification")
+        reference = next((each for each in references if each in die.attributes), None)
         if reference is None:
             break
         die = die.get_DIE_from_attribute(reference)

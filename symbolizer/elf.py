@@ -42,10 +42,12 @@ _MANY_SECTIONS = 1 << 17  # a linked file has under a hundred
 _LONG_CHAIN = 1 << 16  # symbols in one hash bucket; usual are two or three
 _LONG_NOTES = 1 << 16  # all notes of a file have a few hundred bytes
 _LONG_SECTION_NAME = 256
-_LONG_SECTION = 1 << 31  # decompressed
+_LONG_SECTION = 1 << 24  # decompressed; the large sections of DWARF are read in a process of their own
+_MANY_SEGMENTS = 1024  # a linked file has four or five
 _MANY_NEEDED = 1024
 _ZLIB_RATIO = 1032  # the most that deflate can compress
 _NT_GNU_BUILD_ID = 3
+_LONG_BUILD_ID = 64  # bytes; linkers write 8 to 32
 _ELFCOMPRESS_ZLIB = 1
 
 
@@ -99,7 +101,16 @@ class Section:
     @property
     def data(self) -> memoryview:
         """Return the section's bytes; raises ElfError if they are compressed and cannot be decompressed."""
-        return _decompressed(self.raw, self.name) if self.is_compressed else self.raw
+        return self.content(_LONG_SECTION)
+
+    def content(self, limit: int) -> memoryview:
+        """Return the section's bytes, at most so many where they are compressed; raises as `data` does."""
+        if not self.is_compressed:
+            return self.raw
+        if self.flags & SH_FLAGS.SHF_ALLOC:
+            # System V ABI, "Section Compression": what is loaded is never compressed.
+            raise ElfError(f"{self.name}: compressed, and loaded all the same")
+        return _decompressed(self.raw, self.name, limit)
 
 
 class Elf:
@@ -170,6 +181,8 @@ class Elf:
 
     def _load_segments(self) -> tuple[Segment, ...]:
         rows = self._headers[self._headers["type"] == ENUM_P_TYPE_BASE["PT_LOAD"]]
+        if len(rows) > _MANY_SEGMENTS:
+            raise ElfError(f"{len(rows)} segments")
         return tuple(Segment(*row) for row in rows[["offset", "vaddr", "filesz", "memsz", "flags"]].tolist())
 
     @property
@@ -222,7 +235,8 @@ class Elf:
 
     def symbol_table_types(self) -> list[int]:
         """Return the file offsets of the types in the headers of its symbol tables, for who reads the file without."""
-        rows = np.flatnonzero(np.isin(self._sections["type"], [_SECTION_TYPE["SHT_SYMTAB"], _SECTION_TYPE["SHT_DYNSYM"]]))
+        kinds = [_SECTION_TYPE["SHT_SYMTAB"], _SECTION_TYPE["SHT_DYNSYM"]]
+        rows = np.flatnonzero(np.isin(self._sections["type"], kinds))
         return [self._section_offset + row * _SECTION_HEADER.itemsize + 4 for row in rows.tolist()]
 
     def _strings(self, index: int) -> StringTable:
@@ -374,20 +388,20 @@ def build_id_in_notes(notes: memoryview, align: int) -> str | None:
         start = name + (name_size + align - 1) // align * align
         if start + size > len(notes):
             return None
-        if kind == _NT_GNU_BUILD_ID and bytes(notes[name : name + name_size]) == b"GNU\0":
+        if kind == _NT_GNU_BUILD_ID and size <= _LONG_BUILD_ID and bytes(notes[name : name + name_size]) == b"GNU\0":
             return bytes(notes[start : start + size]).hex() or None
         position = start + (size + align - 1) // align * align
     return None
 
 
-def _decompressed(raw: memoryview, name: str) -> memoryview:
+def _decompressed(raw: memoryview, name: str, limit: int) -> memoryview:
     if len(raw) < _COMPRESSION_HEADER.size:
         raise ElfError(f"{name}: the compression header is cut off")
     kind, _, size, _ = _COMPRESSION_HEADER.unpack_from(raw)
     body = raw[_COMPRESSION_HEADER.size :]
     if kind != _ELFCOMPRESS_ZLIB:
         raise ElfError(f"{name}: compressed with method {kind}, not with zlib")
-    if not 0 < size <= min(_ZLIB_RATIO * len(body) + 1024, _LONG_SECTION):
+    if not 0 < size <= min(_ZLIB_RATIO * len(body) + 1024, limit):
         raise ElfError(f"{name}: {size} bytes cannot come from {len(body)}")
     try:
         data = zlib.decompressobj().decompress(body, size)

@@ -1,4 +1,4 @@
-"""The bytes of an open file: small ones read, large ones mapped, with a descriptor that other processes can be given."""
+"""The bytes of an open file: small ones read, large ones mapped, with a descriptor to hand to other processes."""
 
 from __future__ import annotations
 

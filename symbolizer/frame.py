@@ -27,8 +27,9 @@ class Frame:
 
     All texts are safe to print to a terminal. `offset` is in bytes from the function's start to the address,
     and None for an inlined call, which has no start of its own. `module` is the full path of the file,
-    `build_id` its build id in hex, `module_offset` the address as the file has it, which addr2line takes. `why` is set exactly when `function` is None. `repeats` is how many times in a row
-    the cycle of calls that this frame ends was on the stack; more than 1 only where recursion was folded.
+    `build_id` its build id in hex, `module_offset` the address as the file has it, which addr2line takes. `why` is set
+    exactly when `function` is None. `repeats` is how many times in a row the cycle of calls that this frame ends was on
+    the stack; more than 1 only where recursion was folded.
     """
 
     address: int

@@ -52,7 +52,8 @@ ALLOCATOR_NAMES: Final = (
         "glibc behind malloc; not every __libc_ name, as __libc_start_main begins every program",
     ),
     AllocatorNames(
-        r"__libc_malloc_impl|default_malloc|__simple_malloc|alloc_(?:slot|group|meta)|__malloc_\w+", "musl behind malloc"
+        r"__libc_malloc_impl|default_malloc|__simple_malloc|alloc_(?:slot|group|meta)|__malloc_\w+",
+        "musl behind malloc",
     ),
     AllocatorNames(
         r"operator new(?:\[\])?(?:\(.*\))?",
@@ -69,7 +70,8 @@ ALLOCATOR_NAMES: Final = (
         "the same as function templates, which are written with their return type",
     ),
     AllocatorNames(
-        r"(?:.* )?std::(?:__detail::)?_\w+<.*>::(?:_M_allocate(?:_node|_buckets|_map)?|_M_get_node)(?:<.*>)?(?:\(.*\))?",
+        r"(?:.* )?std::(?:__detail::)?_\w+<.*>::(?:_M_allocate(?:_node|_buckets|_map)?|_M_get_node)"
+        r"(?:<.*>)?(?:\(.*\))?",
         "how libstdc++'s containers call their allocator; the container's own function is the next frame",
     ),
     AllocatorNames(r"std::pmr::memory_resource::allocate(?:\(.*\))?", "hands the request on to the resource in use"),
@@ -78,7 +80,8 @@ ALLOCATOR_NAMES: Final = (
         "jemalloc, and its inner functions, which have no prefix",
     ),
     AllocatorNames(
-        r"(?:void\* )?(?:tcmalloc::.*|(?:\(anonymous namespace\)::)?do_(?:malloc|memalign|calloc|realloc)\w*(?:<.*>)?(?:\(.*\))?)|"
+        r"(?:void\* )?(?:tcmalloc::.*|"
+        r"(?:\(anonymous namespace\)::)?do_(?:malloc|memalign|calloc|realloc)\w*(?:<.*>)?(?:\(.*\))?)|"
         r"(?:tc_new|tc_newarray|TCMallocInternal)\w*",
         "tcmalloc",
     ),
@@ -106,7 +109,8 @@ ALLOCATOR_NAMES: Final = (
 _ALLOCATOR = re.compile(
     rf"(?:{'|'.join(f'(?:{names.pattern})' for names in ALLOCATOR_NAMES)})(?: \[[.\w]+\])?(?:@plt)?", re.DOTALL
 )
-_INLINE_NAMESPACE = re.compile(r"\bstd::(?:__cxx11|__1)::")
+# Inline namespaces and tags, in which the versions of one library differ.
+_ABI = re.compile(r"(?<=\bstd::)(?:__cxx11|__1)::|\[abi:\w+\]")
 #: Longer names are not compared, so that no name takes long. In characters.
 _LONGEST_TRIED: Final = 4096
 
@@ -117,7 +121,7 @@ _REPEATED = re.compile(rf"(.{{1,{LONGEST_CYCLE}}}?)\1", re.DOTALL)
 @lru_cache(maxsize=16384)
 def _is_allocator(function: str) -> bool:
     text = demangle(function) if function.startswith(("_Z", "_R")) else function
-    text = _INLINE_NAMESPACE.sub("std::", text)
+    text = _ABI.sub("", text)
     return len(text) <= _LONGEST_TRIED and _ALLOCATOR.fullmatch(text) is not None
 
 
@@ -126,12 +130,10 @@ def drop_allocator_frames(frames: Frames) -> Frames:
 
     A stack that would be left without any call is returned whole.
     """
-    first = 0
-    for frame in frames:
+    for first, frame in enumerate(frames):
         if frame.function is None or not _is_allocator(frame.function):
             # The mark of a stack that could not be followed is no call.
             return frames if frame.why is Why.UNWIND_STOPPED else frames[first:]
-        first += 1
     return frames
 
 

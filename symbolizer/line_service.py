@@ -103,6 +103,10 @@ class LineService:
         with suppress(ValueError):
             self._workers.remove(worker)
 
+    def processes(self) -> list[int]:
+        """Return the ids of the worker processes."""
+        return [worker.pid for worker in self._workers]
+
     def close(self) -> None:
         """End the workers."""
         for worker in self._workers:
@@ -118,7 +122,12 @@ class _Worker:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _START, json.dumps(sys.path)],
-                stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def fileno(self) -> int:
         """Return what select() waits for."""

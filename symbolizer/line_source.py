@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from mmap import mmap
+from typing import Any
 
 from symbolizer.cache_folder import CacheFolder
 from symbolizer.elf import Elf, ElfError, Section
@@ -22,6 +24,10 @@ PIECE = 16 << 20
 #: Changes with the content of cached files; symbolic's own format has its version in the name as well.
 FORMAT = "lines-1"
 _WHOLE = (0, 0)
+#: Bytes of .debug_aranges and .debug_abbrev; those of the largest programs have some 20 MB.
+LARGEST_TABLE = 1 << 27
+#: For all addresses of one file that symbolic's table does not answer.
+MOST_SECONDS = 30.0
 Piece = tuple[int, int]
 
 
@@ -32,12 +38,15 @@ class LineSource:
     have had more.
     """
 
-    def __init__(self, elf: Elf, supplement: bytes | mmap | None, service: LineService, cache: CacheFolder | None) -> None:
+    def __init__(
+        self, elf: Elf, supplement: bytes | mmap | None, service: LineService, cache: CacheFolder | None
+    ) -> None:
         self._elf = elf
         self._supplement = supplement
         self._service = service
         self._cache = cache if elf.build_id is not None else None
         self._tables: dict[Piece, LineTable | None] = {}
+        self._seconds_left = MOST_SECONDS
         self.problem: str | None = None
         self.split: set[str] = set()
 
@@ -64,7 +73,7 @@ class LineSource:
     def _unit_skips(self) -> UnitSkips | None:
         try:
             abbrev = self._elf.section(".debug_abbrev")
-            return UnitSkips(self._info.raw, abbrev.data) if self._info is not None and abbrev is not None else None
+            return UnitSkips(self._info.raw, abbrev.content(LARGEST_TABLE)) if self._info and abbrev else None
         except ElfError:
             return None
 
@@ -81,16 +90,14 @@ class LineSource:
         """Return which unit describes which addresses; where .debug_aranges does not say, the units themselves do."""
         try:
             section = self._elf.section(".debug_aranges")
-            found = UnitRanges.parse_aranges(section.data if section is not None else memoryview(b""))
+            found = UnitRanges.parse_aranges(section.content(LARGEST_TABLE) if section is not None else memoryview(b""))
         except ElfError:
             found = UnitRanges.of(())
-        missing = sorted(set(self._starts) - found.units())
-        if not missing:
+        if found.units().issuperset(self._starts):
             return found
-        request = Request({"do": "ranges", "units": missing}, [shared_descriptor(self._elf.data)], self._time(self._info_size))
-        ranges = self._service.ask([request])[0].values.get("ranges", [])
-        known = zip(found.start.tolist(), found.end.tolist(), found.unit.tolist(), strict=True)
-        return UnitRanges.of([*known, *(tuple(row) for row in ranges)])
+        request = Request({"do": "ranges"}, [shared_descriptor(self._elf.data)], self._time(self._info_size))
+        answer = self._service.ask([request])[0]
+        return UnitRanges.from_bytes(answer.content) if not answer.error else found
 
     def _piece_of(self, vaddr: int) -> Piece | None:
         if not self._starts:
@@ -172,13 +179,24 @@ class LineSource:
             return self._by_line_table(vaddr)
         return locations
 
+    def _ask_about(self, vaddr: int, what: str, descriptors: list[int]) -> Any:
+        """Return what the worker finds out about one address; all addresses of a file have one budget of time."""
+        began = time.monotonic()
+        answer = self._service.ask([Request({"do": what, "vaddr": vaddr}, descriptors)])[0]
+        self._seconds_left -= time.monotonic() - began
+        if answer.error or self._seconds_left <= 0:
+            self._seconds_left = 0.0
+            self.problem = answer.error or "reading them took too long"
+        return answer.values.get(what)
+
     def _with_names(self, vaddr: int, locations: tuple[Location, ...]) -> tuple[Location, ...]:
         """Return the locations with the names that lie in another file, or in a unit that was not read."""
+        if self._seconds_left <= 0:
+            return locations
         descriptors = [shared_descriptor(self._elf.data)]
         if self._supplement is not None:
             descriptors.append(shared_descriptor(self._supplement))
-        answer = self._service.ask([Request({"do": "names", "vaddr": vaddr}, descriptors)])[0]
-        names = answer.values.get("names", [])
+        names = self._ask_about(vaddr, "names", descriptors) or []
         if len(names) != len(locations):
             return locations
         return tuple(location if location.function else replace(location, function=name)
@@ -190,8 +208,9 @@ class LineSource:
         clang leaves functions out with -gline-tables-only, compilers leave out those they made themselves, assemblers
         know none, and with -gsplit-dwarf they are in a .dwo file.
         """
-        request = Request({"do": "place", "vaddr": vaddr}, [shared_descriptor(self._elf.data)])
-        place = self._service.ask([request])[0].values.get("place")
+        if self._seconds_left <= 0:
+            return ()
+        place = self._ask_about(vaddr, "place", [shared_descriptor(self._elf.data)])
         if not place:
             return ()
         file, line, dwo = place

@@ -14,7 +14,6 @@ import resource
 import signal
 import socket
 import struct
-import sys
 from typing import Any
 
 #: Bytes of a request or of an answer without its descriptor.
@@ -76,7 +75,7 @@ def _answer(request: dict[str, Any], descriptors: list[int]) -> tuple[dict[str, 
         if request["do"] == "convert":
             return {}, convert(descriptors, request)
         if request["do"] == "ranges":
-            return {"ranges": die_names.unit_ranges(descriptors[0], request["units"])}, None
+            return {}, _shared(die_names.unit_ranges(descriptors[0]).to_bytes())
         if request["do"] == "names":
             return {"names": die_names.names(descriptors, request["vaddr"])}, None
         return {"place": die_names.place(descriptors[0], request["vaddr"])}, None
@@ -106,12 +105,16 @@ def convert(descriptors: list[int], request: dict[str, Any]) -> int:
     # symbolic does not copy the bytes, so they must outlive the archive: both end with this call.
     view: Any = cffi.FFI().from_buffer("uint8_t[]", data)
     archive = Archive.from_bytes(view)
-    cache = next(archive.iter_objects()).make_symcache()
-    result = os.memfd_create("lines", os.MFD_CLOEXEC)
+    cache: Any = next(archive.iter_objects()).make_symcache()
+    result = _shared(b"")
     with os.fdopen(os.dup(result), "wb") as out:
         cache.dump_into(out)
     return result
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _shared(content: bytes) -> int:
+    """Return a descriptor of a file with these bytes."""
+    result = os.memfd_create("answer", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(result), "wb") as out:
+        out.write(content)
+    return result

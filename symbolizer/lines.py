@@ -6,6 +6,8 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any, Self
 
+#: Characters; what is longer is no path that the kernel would open.
+LONGEST_PATH = 4096
 # symbolic gives this as the function start of an inlined call, which has none.
 _NO_START = 0xFFFFFFFF
 
@@ -45,9 +47,9 @@ class LineTable:
         from symbolic.exceptions import SymbolicError
         from symbolic.symcache import SymCache
 
+        make: Any = SymCache.from_bytes
         try:
-            view: Any = cffi.FFI().from_buffer("uint8_t[]", content)
-            return cls(SymCache.from_bytes(view), image_base)
+            return cls(make(cffi.FFI().from_buffer("uint8_t[]", content)), image_base)
         except (SymbolicError, ValueError):
             return None
 
@@ -81,4 +83,4 @@ class LineTable:
 
 def tidy(path: str) -> str:
     """Return the path without `.` and `x/..`; the compilation folder stands before it already."""
-    return posixpath.normpath(path)
+    return posixpath.normpath(path[:LONGEST_PATH])

@@ -45,7 +45,9 @@ class ObjectFile:
     folders in which its debug files are looked for, its own first: "/", or "/proc/PID/root".
     """
 
-    def __init__(self, key: Hashable, path: str, opener: Opener, sources: Sources, roots: Sequence[str] = ("/",)) -> None:
+    def __init__(
+        self, key: Hashable, path: str, opener: Opener, sources: Sources, roots: Sequence[str] = ("/",)
+    ) -> None:
         """Open the file at once, so that its names outlive the target; an opener may raise OSError or ValueError."""
         self.key = key
         self.path = printable(path)
@@ -60,6 +62,16 @@ class ObjectFile:
             self.why = Why.GONE
         except (OSError, ValueError):  # mmap() of an empty file raises ValueError
             self.why = Why.UNREADABLE
+
+    @property
+    def is_of_host(self) -> bool:
+        """Return whether its path is one of this machine's own root folder, not of a container's."""
+        return self._roots[0] == "/"
+
+    @property
+    def made_lines(self) -> LineSource | None:
+        """Return the source lines if they were asked for and there are any."""
+        return self.__dict__.get("lines")
 
     def is_whole(self) -> bool:
         """Return whether the file still has the bytes that are mapped: reading beyond its end would end the process."""
@@ -102,7 +114,7 @@ class ObjectFile:
         return LineSource(elf, supplement.data if supplement else None, self._sources.lines, self._sources.cache)
 
     def find_symbol(self, vaddr: int) -> tuple[str, int] | None:
-        """Return the linker name of what covers the vaddr, and the vaddr's offset in it; the best table that has one."""
+        """Return the linker name of what covers the vaddr, and the vaddr's offset in it, by the best table."""
         if self._complete is not None:
             found = self._complete.find(vaddr)
             if found is not None:

@@ -1,4 +1,4 @@
-"""Says what would bring the names that a report lacks: a package with debug symbols, or how to build or start a program."""
+"""Says what would bring the names that a report lacks: a package with debug symbols, a way to build or to start."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ Runner = Callable[[Sequence[str]], str | None]
 TIME_OUT_S: Final = 2.0
 #: Objects that a closing line names; the others are counted.
 MOST_NAMED: Final = 4
-#: Debian builds debug packages by itself, named after the package, except where one was made by hand before that.
+#: Debian makes debug packages by itself, named after the package; a few are made by hand.
 _DEBIAN_OWN_NAMES: Final[Mapping[str, str]] = {"libc6": "libc6-dbg"}
 #: How a runtime writes down the names of the code it makes: name of the executable's file → what to do.
 _RUNTIMES: Final = (
     (re.compile(r"node(?:js)?[0-9.]*"), "start node with --perf-basic-prof"),
-    (re.compile(r"java"), "start java with -XX:+UnlockDiagnosticVMOptions -XX:+DumpPerfMapAtExit -XX:+PreserveFramePointer"),
+    (
+        re.compile(r"java"),
+        "start java with -XX:+UnlockDiagnosticVMOptions -XX:+DumpPerfMapAtExit -XX:+PreserveFramePointer",
+    ),
     (re.compile(r"python(?:3[0-9.]*)?"), "start python 3.12 or later with -X perf"),
 )
-_DPKG_LINE = re.compile(r"(?!diversion by )([a-z0-9][a-z0-9+.-]*(?::[a-z0-9-]+)?(?:, [a-z0-9][a-z0-9+.:-]*)*): (/.*)")
+_DPKG_LINE = re.compile(r"([a-z0-9][a-z0-9+.-]*(?::[a-z0-9-]+)?(?:, [a-z0-9][a-z0-9+.:-]*)*): (/.*)")
 _RPM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 # Where a merged /usr puts what packages may still name by the old path, and the other way round.
 _MERGED = re.compile(r"(?:/usr)?(/(?:lib|lib32|lib64|libx32|bin|sbin)/.*)", re.DOTALL)
@@ -38,7 +41,7 @@ class Remedy:
     package: str
     command: str
     archive_needed: bool
-    """Whether the package is in Debian's archive of debug symbols, which apt does not ask unless it was added."""
+    """Whether it is in the distribution's archive of debug symbols, which apt does not ask unless it was added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Packages:
         return self._found[path]
 
     def _ask(self, path: str) -> Remedy | None:
-        for name in _names(path, self._real_path(path)):
+        for name in _names(self._real_path(path), path):
             owner = _dpkg_owner(self._run(("dpkg-query", "--search", "--", _literally(name))), name)
             if owner is not None:
                 own = _DEBIAN_OWN_NAMES.get(owner)
@@ -102,10 +105,10 @@ class Packages:
         return None
 
 
-def _names(path: str, real: str) -> list[str]:
-    """Return the paths by which a package may know a file, the likeliest first."""
+def _names(*paths: str) -> list[str]:
+    """Return the paths by which packages may know the files, in the order of the paths."""
     names = []
-    for name in (path, real):
+    for name in paths:
         names.append(name)
         if merged := _MERGED.fullmatch(name):
             names += [merged[1], f"/usr{merged[1]}"]
@@ -137,7 +140,8 @@ def closing_line(
     `runtime` is the name of the target's executable; `lacks` are the kinds of lack that count.
     """
     counted = sorted(
-        (lack for lack in objects if lack.lacks in lacks and lack.frames > 0), key=lambda lack: (-lack.frames, lack.path or "")
+        (lack for lack in objects if lack.lacks in lacks and lack.frames > 0),
+        key=lambda lack: (-lack.frames, lack.path or ""),
     )
     if not counted:
         return None
@@ -164,8 +168,8 @@ def _file_remedies(files: Sequence[ObjectLack]) -> list[str]:
     own = [lack for lack in files if not lack.package]
     remedies = [f"install {', '.join(packages)}"] if packages else []
     if any(package.endswith("-dbgsym") for package in packages):
-        remedies[0] += " from Debian's debug archive"
-    if packages or any(lack.build_id for lack in files):
+        remedies[0] += " from the distribution's debug archive"
+    if packages and any(lack.package and lack.build_id for lack in files):
         remedies.append("set DEBUGINFOD_URLS")
     if own:
         which = "it" if len(files) == 1 else "your own"

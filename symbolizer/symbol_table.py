@@ -163,7 +163,7 @@ class SymbolTable:
     @cached_property
     def _as_numbers(self) -> tuple[memoryview, memoryview]:
         """Return value and end for reading one by one: numpy takes some ten times longer to give a number."""
-        return memoryview(self.value), memoryview(self.end)
+        return self.value.data, self.end.data
 
     def _preference(self, row: int) -> tuple[int, bool, int, str]:
         name = self.name_of(row)

@@ -42,10 +42,18 @@ class Symbolizer:
         self._objects: dict[Hashable, ObjectFile] = {}
         self._resolved: dict[tuple[Hashable, int, int, bool], tuple[Frame, ...]] = {}
 
+    def object_by_path(self, path: str) -> ObjectFile | None:
+        """Return the first object with that path as frames have it, None if there is none."""
+        return next((each for each in self._objects.values() if each.path == path), None)
+
     @property
     def objects(self) -> int:
         """Return how many objects it was given."""
         return len(self._objects)
+
+    def helpers(self) -> list[int]:
+        """Return the ids of the processes that work in the background."""
+        return self._sources.lines.processes()
 
     def close(self) -> None:
         """End what works in the background; the symbolizer can still be used, and starts it again."""
@@ -102,7 +110,8 @@ class Symbolizer:
                 return (Frame(address, why=Why.GONE),)
             if len(self._resolved) >= MOST_ANSWERS:
                 self._resolved.clear()
-            frames = self._resolved[request] = self._resolve(target, file_offset, address, 1 if is_return_address else 0)
+            frames = self._resolve(target, file_offset, address, back=1 if is_return_address else 0)
+            self._resolved[request] = frames
         return frames
 
     def _resolve(self, target: ObjectFile, file_offset: int, address: int, back: int) -> tuple[Frame, ...]:
@@ -145,7 +154,13 @@ class Symbolizer:
         return tuple(self._frame(target, location, symbol, vaddr, address, back) for location in locations)
 
     def _frame(
-        self, target: ObjectFile, location: Location, symbol: tuple[str, int] | None, vaddr: int, address: int, back: int
+        self,
+        target: ObjectFile,
+        location: Location,
+        symbol: tuple[str, int] | None,
+        vaddr: int,
+        address: int,
+        back: int,
     ) -> Frame:
         name, offset = location.function, None
         if not location.inlined and symbol is not None:

@@ -17,8 +17,11 @@ _REFERS_ACROSS = (b"\x31\x10", b"\x47\x10")  # abstract_origin or specification 
 #: The extended header of a split or skeleton unit has an id of 8 bytes (DWARF 5, section 7.5.1).
 _UNIT_ID = 8
 _UNITS_WITH_ID = (4, 5)
+_LONGEST_HEADER = 20
 _MANY_DECLARATIONS = 4096
 _MANY_ATTRIBUTES = 256
+#: Attributes in all tables that are read, some seconds; a hundred units of C++ have a million.
+_MANY_IN_ALL = 1 << 21
 #: An entry of this size is always within a unit's first entry.
 _SMALL = 16
 
@@ -29,6 +32,7 @@ class UnitSkips:
     def __init__(self, info: memoryview, abbrev: memoryview) -> None:
         self._info = info
         self._abbrev = abbrev
+        self._budget = _MANY_IN_ALL
         self._substitute = lru_cache(maxsize=None)(self._find_substitute)
 
     def are_safe(self, start: int) -> bool:
@@ -36,6 +40,8 @@ class UnitSkips:
 
         They cannot where units both refer to each other and read their strings through a table of their own.
         """
+        if start + _LONGEST_HEADER > len(self._info):
+            return False
         abbrev = bytes(self._abbrev)
         if not any(pair in abbrev for pair in _REFERS_ACROSS):
             return True
@@ -44,7 +50,9 @@ class UnitSkips:
         return not any(form in _STRING_INDEXES for _, form in forms)
 
     def patch(self, start: int) -> list[tuple[int, int]]:
-        """Return (offset in .debug_info, byte to put there) that make the unit at start one to skip; empty if in doubt."""
+        """Return (offset in .debug_info, byte to put there) so that the unit at start is skipped; empty if in doubt."""
+        if start + _LONGEST_HEADER > len(self._info):
+            return []
         at = start + self._header(start)
         _, end = _leb(self._info, at)
         substitute = self._substitute(self._table(start))
@@ -56,12 +64,15 @@ class UnitSkips:
                 for index in range(length)]
 
     def _header(self, start: int) -> int:
-        if self._info[start + 4] < 5:
+        if self._version(start) < 5:
             return 11
         return 12 + (_UNIT_ID if self._info[start + 6] in _UNITS_WITH_ID else 0)
 
+    def _version(self, start: int) -> int:
+        return int.from_bytes(self._info[start + 4 : start + 6], "little")
+
     def _table(self, start: int) -> int:
-        at = start + (6 if self._info[start + 4] < 5 else 8)
+        at = start + (6 if self._version(start) < 5 else 8)
         return int.from_bytes(self._info[at : at + 4], "little")
 
     def _find_substitute(self, table: int) -> int | None:
@@ -73,10 +84,13 @@ class UnitSkips:
         return None
 
     def _declarations(self, at: int) -> list[tuple[int, list[tuple[int, int]]]]:
-        """Return code and (attribute, form) pairs of the declarations in the table at that offset (section 7.5.3)."""
+        """Return code and (attribute, form) pairs of the declarations in the table at that offset (section 7.5.3).
+
+        All tables together may have so many attributes; after that they look empty, and units are not skipped.
+        """
         found: list[tuple[int, list[tuple[int, int]]]] = []
         data = self._abbrev
-        while at < len(data) and len(found) < _MANY_DECLARATIONS:
+        while at < len(data) and len(found) < _MANY_DECLARATIONS and self._budget > 0:
             code, at = _leb(data, at)
             if code == 0:
                 break
@@ -91,6 +105,7 @@ class UnitSkips:
                 if not (name or form):
                     break
                 attributes.append((name, form))
+            self._budget -= len(attributes) + 1
             found.append((code, attributes))
         return found
 

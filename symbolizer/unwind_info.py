@@ -50,6 +50,7 @@ _OMIT: Final = 0xFF  # DW_EH_PE_omit
 _I32: Final = struct.Struct("<i")
 _I64: Final = struct.Struct("<q")
 _TABLE_NUMBERS: Final = {0x0: _U64, 0x3: _U32, 0x4: _U64, 0xB: _I32, 0xC: _I64}  # by DW_EH_PE_*
+_LONGEST_CIE = 1024  # bytes of the program that all functions share; compilers make some ten
 _MAX_CIES: Final = 4096  # linkers merge equal CIEs, a large library has tens; garbage may have one per function
 _MAX_DECOMPRESSED: Final = 1 << 26  # bytes of .debug_frame: a thousand times what a small Go program has
 _MAX_AUGMENTATION: Final = 16  # letters; known ones are z R P L S B
@@ -216,7 +217,7 @@ class _FunctionTable:
         encoding = 0
         if letters:
             encoding, at = _augmentation(data, at, letters, self._vaddr)
-        if not at <= end <= at + self.limit:
+        if not at <= end <= at + _LONGEST_CIE:
             raise ValueError("CIE past its end, or too long")
         entry = CommonEntry(
             code_alignment, data_alignment, return_column, encoding, bool(letters), b"S" in letters, (-1, 0), {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import numpy as np
 
+from symbolizer.frame import Frame
 from tracer.attach.tracee import Tracee
 from tracer.collect.snapshot import Snapshot, gained
 from tracer.judge.ranking import rank, relative_errors
@@ -30,8 +31,12 @@ def fill_report(
     taken: datetime,
     kernel: str,
     last: bool,
+    notes_on: Callable[[Sequence[Sequence[Frame]]], tuple[str, ...]] = lambda _: (),
 ) -> Report:
-    """Return the report of a snapshot's sites; earlier is the snapshot before with its monotonic time in ns."""
+    """Return the report of a snapshot's sites; earlier is the snapshot before with its monotonic time in ns.
+
+    notes_on says what the stacks that are shown lack.
+    """
     snapshot = sites.snapshot
     rows = rank(snapshot, settings.sort, settings.top)
     gains = _Gains(snapshot, earlier)
@@ -77,6 +82,7 @@ def fill_report(
         total_error=_total_error(snapshot) if settings.sampling else None,
         sampling=_sampling(settings),
         last=last,
+        notes=notes_on([finding.frames for finding in findings]),
     )
 
 

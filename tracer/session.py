@@ -14,6 +14,7 @@ from datetime import datetime
 
 from symbolizer.cache_folder import CacheFolder, default_folder
 from symbolizer.debug_files import FOLDERS, DebugFiles
+from symbolizer.packages import Packages
 from symbolizer.patience import wait_for
 from symbolizer.symbolizer import Symbolizer
 from tracer.attach.compiler import Compilation
@@ -24,6 +25,7 @@ from tracer.attach.program import Program
 from tracer.attach.spawn import HeldCommand
 from tracer.attach.start import Prepared, prepare
 from tracer.attach.tracee import Tracee
+from tracer.closing import ClosingNotes
 from tracer.collect.sites import SiteReader
 from tracer.collect.snapshot import Snapshot
 from tracer.collect.unwind_rules import RuleTable
@@ -138,6 +140,7 @@ class Session:
         _hurry()
         self._namer = StackNamer(self.symbolizer, self.tracees, settings.group_by, raw=settings.raw_stacks,
                                  idle=self._drain_ring)
+        self._closing = ClosingNotes(self.symbolizer, self.tracees, Packages(), self._drain_ring)
         self._clock = _Clock(int(settings.interval * SECOND))
         self._events = KernelEvents(program, self.tracees, self._reader, self.listener, self._clock.start)
         if self._command:
@@ -232,6 +235,7 @@ class Session:
             taken=datetime.now().astimezone(),
             kernel=platform.release(),
             last=last,
+            notes_on=self._closing.notes,
         )
         self._earlier = (began, sites.snapshot)
         named = time.monotonic_ns()
@@ -241,6 +245,10 @@ class Session:
             f"{int(snapshot.live_count.sum())} blocks"
         )
         return report
+
+    def helpers(self) -> list[int]:
+        """Return the processes that work for this session."""
+        return self.symbolizer.helpers()
 
     def kernel_bytes(self) -> int:
         """Return how much kernel memory the maps hold."""

@@ -41,7 +41,8 @@ class Settings:
     """One trace. Times in seconds unless named otherwise, sizes in bytes."""
 
     pids: tuple[int, ...] = ()
-    command: str | None = None
+    command: tuple[str, ...] = ()
+    as_root: bool = True
     interval: float = 5.0
     count: int | None = None
     duration: float | None = None

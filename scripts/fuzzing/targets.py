@@ -199,7 +199,7 @@ def units(data: bytes) -> None:
     """Bytes as .debug_aranges and .debug_info: no exception, and pieces that cover all of it once."""
     ranges = UnitRanges.parse_aranges(memoryview(data))
     ranges.units()
-    for place in (*_BORDERS[:-2], *ranges.start[:16].tolist()):
+    for place in (*_BORDERS[:-2], *list(ranges.start[:16])):
         ranges.unit_of(place)
     starts = unit_starts(memoryview(data))
     require(all(start < len(data) for start in starts), "a unit outside of its section")
@@ -300,11 +300,11 @@ class WholePath:
 def frames_of(symbolizer: Symbolizer, key: int, data: bytes) -> list[Frame]:
     """Return the frames at some places of a file with these bytes, after a look at each."""
     target = symbolizer.add_object(key, f"{_NOWHERE}/\x1b]0;{key}", lambda: data)
-    offsets = [0, 64, *range(0x1000, 0x1300, 0x30), len(data) - 1, 2**63, 2**64]
+    offsets = [64, *range(0x1010, 0x1300, 0x90), len(data) - 1, 2**64]
     if target.elf is not None:
-        offsets += [part.offset + part.filesz // 2 for part in target.elf.segments[:4]]
+        offsets += [part.offset + part.filesz // 2 for part in target.elf.segments[:4] if part.executable]
     symbolizer.prepare((key, offset) for offset in offsets)
-    found = []
+    found: list[Frame] = []
     for offset in offsets:
         frames = symbolizer.resolve(key, offset, 0x7F0000000000 + offset, True)
         require_sound(frames)

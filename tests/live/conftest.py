@@ -28,8 +28,8 @@ PROGRAMS = ROOT / "tests" / "programs"
 PATIENCE = 30
 #: An interval that no test reaches: the one report is the last.
 NEVER = "3600"
-#: As many sites as a test program can have, so that a report shows all.
-ALL_SITES = ("-T", "10000")
+#: As many sites as a test program can have, each stack its own, so that a report shows all as they were recorded.
+ALL_SITES = ("-T", "10000", "--raw-stacks")
 
 
 def why_not_live() -> str | None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bpf", "symbolizer", "tracer")
 
 BASE = ("tracer.settings", "tracer.errors", "tracer.records", "tracer.losses", "tracer.limits")
-SESSION = ("tracer.session", "tracer.events", "tracer.fill", "tracer.listener", "tracer.naming")
+SESSION = ("tracer.session", "tracer.events", "tracer.fill", "tracer.listener", "tracer.naming", "tracer.closing", "tracer.gate")
 STAGES = ("tracer.attach", "tracer.collect", "tracer.judge", "tracer.report")
 BCC_IMPORTERS = ("tracer.attach", "tracer.collect.drain", "tracer.collect.unwind_rules")
 
@@ -80,8 +80,8 @@ def test_judge_sees_snapshots() -> None:
 
 
 def test_report_sees_the_model() -> None:
-    """report imports report.model and the symbolizer's frame only, so that a saved report needs nothing else."""
-    assert trespasses(["tracer.report"], ["tracer.report.model", "symbolizer.frame"]) == []
+    """report imports itself and the symbolizer's frame only, so that a saved report needs nothing else."""
+    assert trespasses(["tracer.report"], ["tracer.report", "symbolizer.frame"]) == []
 
 
 def test_session_does_not_know_the_command_line() -> None:

@@ -12,10 +12,10 @@ import threading
 from typing import Any
 
 import bpf
+from symbolizer.cache_folder import default_folder
 from tracer.attach.bpf_object import BpfObject, MapSpec, unlink
 from tracer.attach.loader import LoadedObject
 from tracer.attach.object_cache import ObjectCache
-from symbolizer.cache_folder import default_folder
 from tracer.errors import CannotTrace, LeaktraceError
 from tracer.settings import AttachWay, Settings
 

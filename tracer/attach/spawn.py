@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
-import shlex
 import shutil
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
+from tracer.attach.user import User
 from tracer.errors import CannotTrace
 
 _libc = ct.CDLL(None, use_errno=True)
@@ -36,6 +37,8 @@ AT_ENTRY = 9
 DEBUG_REGISTERS = 848
 ENABLE_FIRST = 1
 WORD = (1 << 64) - 1
+#: What shells add to the number of the signal that ended a command.
+SIGNALLED = 128
 #: struct user_regs_struct (sys/user.h): 27 words, of which these are read.
 REGISTERS = struct.Struct("<27Q")
 RDX, ORIG_RAX, RIP = 12, 15, 16
@@ -47,23 +50,17 @@ class HeldCommand:
     If leaktrace dies while it holds the child, the kernel kills the child: it has not begun its work yet.
     """
 
-    def __init__(self, command: str) -> None:
-        """Start command, split as a shell splits it, with this process's standard streams. Raises CannotTrace."""
-        try:
-            words = shlex.split(command)
-        except ValueError as problem:
-            raise CannotTrace(f"The command {command!r} cannot be split into words: {problem}.",
-                              "Check its quotes.") from None
-        if not words:
-            raise CannotTrace("The command is empty.", "Name a program to run.")
-        program = shutil.which(words[0])
+    def __init__(self, words: Sequence[str], user: User | None = None) -> None:
+        """Start a command with this process's standard streams, as another user if one is given. Raises CannotTrace."""
+        environment = dict(os.environ if user is None else user.environment)
+        program = shutil.which(words[0], path=environment.get("PATH", os.defpath))
         if program is None:
             raise CannotTrace(f"There is no command {words[0]!r}.", "Give its path, or one that is in PATH.")
         self.status: int | None = None
         self.held = True
         self.pid = os.fork()
         if self.pid == 0:
-            _run(program, words)
+            _run(program, words, environment, user)
         self._wait()
         if self.status is not None:
             raise CannotTrace(f"The command {words[0]!r} could not be started.",
@@ -103,6 +100,19 @@ class HeldCommand:
             else:
                 pending = stop
 
+    def wait(self) -> int:
+        """Wait for its end; return its exit code as a shell gives it: 128 + N for signal N."""
+        if self.status is None:
+            self._wait()
+        code = os.waitstatus_to_exitcode(self.status or 0)
+        return code if code >= 0 else SIGNALLED - code
+
+    def send(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.status is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
     def kill(self) -> None:
         """End a command that cannot be traced after all."""
         self.held = False
@@ -139,13 +149,17 @@ class HeldCommand:
         return result & WORD
 
 
-def _run(program: str, words: list[str]) -> NoReturn:
+def _run(program: str, words: Sequence[str], environment: Mapping[str, str], user: User | None) -> NoReturn:
     """In the child: become the command, stopped by the exec."""
     try:
+        if user is not None:
+            os.setgroups(user.groups)
+            os.setresgid(user.gid, user.gid, user.gid)
+            os.setresuid(user.uid, user.uid, user.uid)
         # Python ignores it; the command must not inherit that.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         _libc.ptrace(PTRACE_TRACEME, 0, 0, 0)
-        os.execv(program, words)
+        os.execve(program, list(words), environment)
     except OSError as problem:
         os.write(2, f"leaktrace: {program}: {problem.strerror}\n".encode())
     os._exit(127)

@@ -8,6 +8,7 @@ from tracer.attach import kernel
 from tracer.attach.compiler import Compilation
 from tracer.attach.spawn import HeldCommand
 from tracer.attach.target import Process, find_process
+from tracer.attach.user import invoking_user
 from tracer.settings import AttachWay, Settings
 
 
@@ -26,7 +27,7 @@ def prepare(settings: Settings) -> Prepared:
     kernel.require_platform()
     processes = [find_process(pid) for pid in settings.pids]
     # Before any thread exists: the child of a fork has but one.
-    command = HeldCommand(settings.command) if settings.command else None
+    command = HeldCommand(settings.command, None if settings.as_root else invoking_user()) if settings.command else None
     try:
         if command:
             processes.append(find_process(command.pid))

@@ -9,7 +9,7 @@ from tracer import VERSION
 from tracer.errors import ExitCode, LeaktraceError
 
 #: First words that name a command, and their modules, imported only when asked for. Anything else is `trace`.
-COMMANDS = {"demo": "tracer.cli.demo"}
+COMMANDS = {"demo": "tracer.cli.demo", "run": "tracer.cli.run"}
 DEFAULT = "tracer.cli.trace"
 
 
@@ -27,8 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     if module:
         words = words[1:]
     try:
-        command.main(args=words or ["--help"] * (module is None), prog_name="leaktrace", standalone_mode=False)
-        return ExitCode.DONE
+        name = f"leaktrace {sys.argv[1]}" if module else "leaktrace"
+        # What a command returns, or the code of its Exit.
+        code = command.main(args=words or ["--help"] * (module is None), prog_name=name, standalone_mode=False)
+        return int(code or ExitCode.DONE)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as problem:

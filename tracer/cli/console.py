@@ -26,10 +26,10 @@ class Console:
         self._settings = settings
         self._told: dict[str, int] = {}
 
-    def listener(self) -> Listener:
-        """Return who is told by the session."""
+    def listener(self, *, quiet: bool = False) -> Listener:
+        """Return who is told by the session; quiet: not where it attached."""
         return Listener(
-            attached=self.attached,
+            attached=(lambda _: None) if quiet else self.attached,
             progress=self.say,
             notice=self.say,
             traced=self.traced,

@@ -4,7 +4,7 @@ Each row was chosen by one rule: the program has no call that would give the mem
 (an iconv_t, a locale_t, a FILE, the result of getaddrinfo) is reported, whichever library allocated it.
 
 Each row, if not each of its functions, was seen with glibc 2.36 and libstdc++ 12 on Debian 12: a program that made the
-one call, run under valgrind 3.19 with --run-libc-freeres=no --show-leak-kinds=all, held a block from there when it ended;
+one call, under valgrind 3.19 with --run-libc-freeres=no --show-leak-kinds=all, held a block from there when it ended;
 for the tables of exit() and of thread_local's destructors, when it ended by _exit(). Without libc6-dbg libc's static
 functions have no names, and a few rows are not recognised, which only means that they are reported.
 """

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any, TextIO
 
 from symbolizer.frame import Frame
-from tracer.report.model import Finding, Report
+from tracer.report.model import Finding, Judgement, Report
 
 SCHEMA = "leaktrace/1"
 
 
-def write(report: Report, out: TextIO) -> None:
-    """Write one report as one line."""
-    out.write(json.dumps(document(report), ensure_ascii=True) + "\n")
+def write(report: Report, out: TextIO, judgement: Judgement | None = None) -> None:
+    """Write one report as one line, with what was judged of it."""
+    out.write(json.dumps(document(report, judgement), ensure_ascii=True) + "\n")
     out.flush()
 
 
-def document(report: Report) -> dict[str, Any]:
+def document(report: Report, judgement: Judgement | None = None) -> dict[str, Any]:
     """Return the report as JSON's own types. Keys are only ever added to this schema."""
+    made = _document(report)
+    if judgement is not None:
+        for site, judged in zip(made["sites"], judgement.sites, strict=True):
+            site |= {"outcome": judged.outcome.value, "reason": judged.reason, "fingerprint": judged.fingerprint}
+        made["judgement"] = {
+            "exit_code": judgement.exit_code,
+            "failed_totals": list(judgement.failed_totals),
+            "unused_suppressions": list(judgement.unused_suppressions),
+            "used_suppressions": [asdict(use) for use in judgement.used_suppressions],
+        }
+    return made
+
+
+def _document(report: Report) -> dict[str, Any]:
     targets = [{"pid": target.pid, "comm": target.comm, "exe": target.exe} for target in report.targets]
     return {
         "schema": SCHEMA,
@@ -41,6 +56,7 @@ def document(report: Report) -> dict[str, Any]:
         },
         "sites": [_site(finding) for finding in report.findings],
         "last": report.last,
+        "notes": list(report.notes),
     }
 
 
@@ -60,7 +76,7 @@ def _site(finding: Finding) -> dict[str, Any]:
         "gained_count": finding.gained_count,
         "relative_error": finding.error,
         "stacks": finding.stacks,
-        "verdict": None,
+        "verdict": finding.verdict,
         "reachability": None,
         "frames": [_frame(frame) for frame in finding.frames],
     }

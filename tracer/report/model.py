@@ -41,6 +41,7 @@ class Finding:
     blocks: tuple[Block, ...] = ()
     source: str = "heap"
     stacks: int = 1
+    verdict: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class LossNote:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One moment of one trace."""
+    """One moment of one trace. notes: one sentence each on what its stacks lack, and what would bring it."""
 
     taken: datetime
     elapsed_s: float
@@ -89,6 +90,7 @@ class Report:
     total_error: float | None = None
     sampling: str | None = None
     last: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Outcome(StrEnum):
@@ -103,12 +105,23 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One site with what the judgement says of it; reason: the expression that is true, the suppression, the baseline."""
+    """One site with what the judgement says of it; reason: the expression, the suppression, or the baseline."""
 
     finding: Finding
     outcome: Outcome
     reason: str
     fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionUse:
+    """One suppression that was used: where it stands, and what it silenced."""
+
+    name: str
+    place: str
+    sites: int
+    blocks: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +132,4 @@ class Judgement:
     failed_totals: tuple[str, ...]
     exit_code: int
     unused_suppressions: tuple[str, ...] = ()
+    used_suppressions: tuple[SuppressionUse, ...] = ()

@@ -27,6 +27,8 @@ def write(report: Report, out: TextIO) -> None:
     several = len(report.targets) > 1
     for finding in report.findings:
         _write_finding(finding, out, several=several)
+    for note in report.notes:
+        out.write(f"{note}{'' if note.endswith('.') else '.'}\n")
     out.flush()
 
 

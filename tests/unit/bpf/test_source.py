@@ -55,7 +55,7 @@ def test_definitions(value: int | None, line: str) -> None:
 
 def test_only_numbers_are_put_in() -> None:
     """Whatever the settings, the C differs in #define lines of integers only."""
-    settings = Settings(command="rm -rf /; #define X", object_path='"; evil', symbols_prefix="*/", sample_bytes=1 << 40,
+    settings = Settings(command=("rm", "-rf", "/; #define X"), object_path='"; evil', symbols_prefix="*/", sample_bytes=1 << 40,
                         min_size=1, max_size=1 << 47, trace_events=True)
     for way in AttachWay:
         lines = bpf.source(settings.definitions(way)).splitlines()

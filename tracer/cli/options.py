@@ -1,0 +1,85 @@
+"""Options that all commands which trace have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from symbolizer.demangle import Style
+from symbolizer.grouping import GroupBy
+from tracer.cli.values import AllocFunction, FreeFunction, Positive, Size
+from tracer.errors import UsageError
+from tracer.settings import AttachWay, Settings, UnwindWay
+
+Decorator = Callable[[Any], Any]
+
+
+def _together(*decorators: Decorator) -> Decorator:
+    def decorate(command: Any) -> Any:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+sampling = _together(
+    click.option("-s", "--sample-rate", type=Positive(whole=True, maximum=1_000_000), default=1, metavar="N",
+                 help="Look at one allocation in N, by chance, and scale the report up."),
+    click.option("--sample-bytes", type=Size(1, 1 << 30), default=0, metavar="BYTES",
+                 help="Look at one allocation in about BYTES allocated bytes, and scale up. 512k is a good one."),
+)
+
+allocators = _together(
+    click.option("-z", "--min-size", type=Size(), metavar="BYTES", help="Only allocations of at least this size."),
+    click.option("-Z", "--max-size", type=Size(), metavar="BYTES", help="Only allocations of at most this size."),
+    click.option("-O", "--obj", "object_path", metavar="OBJECT",
+                 help="Trace the allocator in this library or executable, instead of those found."),
+    click.option("--symbols-prefix", default="", metavar="PREFIX", help="The allocator's functions begin with this."),
+    click.option("--alloc-fn", "alloc_functions", type=AllocFunction(), multiple=True,
+                 help="Also trace this function as one that allocates. Arguments count from 0."),
+    click.option("--free-fn", "free_functions", type=FreeFunction(), multiple=True,
+                 help="Also trace this function as one that frees."),
+)
+
+recording = _together(
+    click.option("--max-outstanding", type=Positive(whole=True, maximum=1 << 28), default=1_000_000, show_default=True,
+                 metavar="N", help="Room for this many live blocks."),
+    click.option("--max-stacks", type=Positive(whole=True, maximum=1 << 20), default=32_768, show_default=True,
+                 metavar="N", help="Room for this many different stacks."),
+    click.option("--depth", type=Positive(whole=True, maximum=127), default=64, show_default=True, metavar="FRAMES",
+                 help="Frames kept of each stack."),
+    click.option("--attach", type=click.Choice([way.value for way in AttachWay]),
+                 help="Attach probes in this way only, instead of the best that works."),
+    click.option("--unwind", type=click.Choice([way.value for way in UnwindWay]), default="cfi", show_default=True,
+                 help="Unwind stacks by call frame information, or by frame pointers only."),
+    click.option("--group-by", type=click.Choice([by.value for by in GroupBy]), default=GroupBy.LINE.value,
+                 show_default=True,
+                 help="Stacks are one site if these are the same: functions, functions and lines, or addresses."),
+    click.option("--raw-stacks", is_flag=True,
+                 help="Leave stacks as recorded: with the allocator's own frames and recursion, each a site."),
+    click.option("--demangle", type=click.Choice([style.value for style in Style]), default=Style.FULL.value,
+                 show_default=True,
+                 help="C++ and Rust names: whole, without long arguments, or as the linker has them."),
+    click.option("--debug-dir", "debug_folders", type=click.Path(file_okay=False), multiple=True, metavar="DIR",
+                 help="Look for debug files here too, as below /usr/lib/debug."),
+)
+
+
+def build_settings(options: dict[str, Any]) -> Settings:
+    """Return the settings that command line options mean. Raises UsageError where they contradict each other."""
+    attach = options.pop("attach")
+    options["attach"] = AttachWay(attach) if attach else None
+    options["unwind"] = UnwindWay(options["unwind"])
+    options["group_by"] = GroupBy(options["group_by"])
+    options["demangle"] = Style(options["demangle"])
+    settings = Settings(**options)
+    least, most = settings.min_size, settings.max_size
+    if least is not None and most is not None and least > most:
+        raise UsageError(f"-z {least} is more than -Z {most}: no allocation is both that large and that small.",
+                        "Swap them.")
+    if settings.sample_rate > 1 and settings.sample_bytes:
+        raise UsageError("-s and --sample-bytes are two ways to sample.", "Give one of them.")
+    return settings

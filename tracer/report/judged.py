@@ -1,0 +1,62 @@
+"""A judgement for people: what failed and why, what was accepted and by whom, in the form of the plain report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TextIO
+
+from tracer.report.model import Judged, Judgement, Outcome, Report
+from tracer.report.text import describe
+
+#: In the order of how much a reader wants to know of them.
+_ORDER = (Outcome.FAILED, Outcome.PASSED, Outcome.KNOWN)
+
+
+def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> None:
+    """Write the sites that hold memory, failed ones first, at most `top` of those that did not fail; and the sums."""
+    by_outcome = {outcome: [site for site in judgement.sites if site.outcome is outcome] for outcome in Outcome}
+    shown = by_outcome[Outcome.FAILED] + [site for outcome in _ORDER[1:] for site in by_outcome[outcome]][:top]
+    live = [site for site in judgement.sites if site.outcome is not Outcome.SUPPRESSED]
+    out.write(f"{_targets(report)}: {_amount(live)}\n")
+    for site in shown:
+        _write_site(site, out)
+    if len(live) > len(shown):
+        out.write(f"and {len(live) - len(shown)} more sites\n")
+    for text in judgement.failed_totals:
+        out.write(f"FAILED: {text}\n")
+    _write_accepted(judgement, by_outcome, out)
+    for loss in report.losses:
+        out.write(f"{loss.count} {loss.meaning}: {loss.remedy}\n")
+    for note in report.notes:
+        out.write(f"{note}{'' if note.endswith('.') else '.'}\n")
+    out.flush()
+
+
+def _targets(report: Report) -> str:
+    return ", ".join(f"{target.comm} (pid {target.pid})" for target in report.targets) or "nothing was traced"
+
+
+def _amount(sites: Iterable[Judged]) -> str:
+    findings = [site.finding for site in sites]
+    if not findings:
+        return "nothing is outstanding"
+    blocks, size = sum(each.count for each in findings), sum(each.bytes for each in findings)
+    return f"{size} bytes in {blocks} allocations from {len(findings)} sites are outstanding"
+
+
+def _write_site(site: Judged, out: TextIO) -> None:
+    finding = site.finding
+    word = f"FAILED ({site.reason}): " if site.outcome is Outcome.FAILED else ""
+    remark = f" ({site.reason})" if site.reason and site.outcome is not Outcome.FAILED else ""
+    out.write(f"\t{word}{finding.bytes} bytes in {finding.count} allocations from stack{remark}\n")
+    for frame in finding.frames:
+        out.write(f"\t\t{describe(frame)}\n")
+
+
+def _write_accepted(judgement: Judgement, by_outcome: dict[Outcome, list[Judged]], out: TextIO) -> None:
+    for use in judgement.used_suppressions:
+        out.write(f"suppressed: {use.bytes} bytes in {use.blocks} allocations from {use.sites} sites: {use.name}\n")
+    if by_outcome[Outcome.KNOWN]:
+        out.write(f"in the baseline: {_amount(by_outcome[Outcome.KNOWN]).removesuffix(' are outstanding')}\n")
+    for name in judgement.unused_suppressions:
+        out.write(f"not used: {name}\n")
