@@ -50,6 +50,11 @@ class LineService:
         self.idle = idle
         self._workers: list[_Worker] = []
 
+    def warm_up(self) -> None:
+        """Start the workers now: they take as long to start as a request takes to make."""
+        while self._free_worker(dict.fromkeys(self._workers, (0, 0.0))) is not None:
+            pass
+
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
         """Return the answers in the order of the requests. A request that fails in any way has an `error`."""
         answers: list[Answer | None] = [None] * len(requests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from symbolizer.cache_folder import CacheFolder
 from symbolizer.debug_files import DebugFiles
@@ -31,14 +31,11 @@ class Symbolizer:
         style: Style = Style.FULL,
         debug_files: DebugFiles | None = None,
         cache: CacheFolder | None = None,
-        idle: Callable[[], object] | None = None,
+        lines: LineService | None = None,
     ) -> None:
-        """Start without objects.
-
-        `cache` keeps tables of lines between runs. `idle` is called every few ms while something is waited for.
-        """
+        """Start without objects. `cache` keeps tables of lines between runs; `lines` is who makes them."""
         self._style = style
-        self._sources = Sources(LineService(idle), debug_files or DebugFiles(), cache)
+        self._sources = Sources(lines or LineService(), debug_files or DebugFiles(), cache)
         self._objects: dict[Hashable, ObjectFile] = {}
         self._resolved: dict[tuple[Hashable, int, int, bool], tuple[Frame, ...]] = {}
 
@@ -86,6 +83,8 @@ class Symbolizer:
             lines = self._objects[key].lines
             if lines is not None:
                 wanted += [(lines, piece) for piece in lines.missing(places)]
+        if wanted:
+            self._sources.lines.warm_up()
         answers = self._sources.lines.ask([lines.request(piece) for lines, piece in wanted])
         for (lines, piece), answer in zip(wanted, answers, strict=True):
             lines.take(piece, answer)

@@ -5,6 +5,7 @@ A linker that drops a unit's code leaves such entries, so readers know them; oth
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 # DWARF 5, sections 7.5.3 and 7.5.6.
@@ -83,17 +84,16 @@ class UnitSkips:
                 return code
         return None
 
-    def _declarations(self, at: int) -> list[tuple[int, list[tuple[int, int]]]]:
-        """Return code and (attribute, form) pairs of the declarations in the table at that offset (section 7.5.3).
+    def _declarations(self, at: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """Give code and (attribute, form) pairs of the declarations in the table at that offset (section 7.5.3).
 
         All tables together may have so many attributes; after that they look empty, and units are not skipped.
         """
-        found: list[tuple[int, list[tuple[int, int]]]] = []
         data = self._abbrev
-        while at < len(data) and len(found) < _MANY_DECLARATIONS and self._budget > 0:
+        for _ in range(_MANY_DECLARATIONS):
             code, at = _leb(data, at)
-            if code == 0:
-                break
+            if code == 0 or at >= len(data) or self._budget <= 0:
+                return
             _, at = _leb(data, at)
             at += 1
             attributes: list[tuple[int, int]] = []
@@ -106,8 +106,7 @@ class UnitSkips:
                     break
                 attributes.append((name, form))
             self._budget -= len(attributes) + 1
-            found.append((code, attributes))
-        return found
+            yield code, attributes
 
 
 def _leb(data: memoryview, at: int) -> tuple[int, int]:

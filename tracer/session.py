@@ -14,6 +14,7 @@ from datetime import datetime
 
 from symbolizer.cache_folder import CacheFolder, default_folder
 from symbolizer.debug_files import FOLDERS, DebugFiles
+from symbolizer.line_service import LineService
 from symbolizer.packages import Packages
 from symbolizer.patience import wait_for
 from symbolizer.symbolizer import Symbolizer
@@ -238,6 +239,8 @@ class Session:
             notes_on=self._closing.notes,
         )
         self._earlier = (began, sites.snapshot)
+        # Until there is something new to name, which is seldom, nothing needs to wait for it in memory.
+        self.symbolizer.close()
         named = time.monotonic_ns()
         self.listener.timing(
             f"report took {(named - began) / SECOND:.3f} s (drain {(drained - began) / SECOND:.3f} s, "
@@ -261,7 +264,7 @@ def _make_symbolizer(settings: Settings, listener: Listener, idle: Callable[[], 
         style=settings.demangle,
         debug_files=DebugFiles((*settings.debug_folders, *FOLDERS), downloads),
         cache=CacheFolder(default_folder() / "lines", LINE_CACHE_BYTES),
-        idle=idle,
+        lines=LineService(idle),
     )
 
 

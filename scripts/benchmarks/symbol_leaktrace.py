@@ -9,7 +9,7 @@ is one line a request, with linker names.
 from __future__ import annotations
 
 import json
-import mmap
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +17,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from symbolizer.line_service import LineService
+
+# ruff: noqa: E402
+# Before the rest is loaded, which takes as long as they take to start.
+LINES = LineService()
+if __name__ == "__main__":
+    LINES.warm_up()
+
 from symbolizer.cache_folder import CacheFolder, default_folder
 from symbolizer.demangle import Style
 from symbolizer.elf import Elf
+from symbolizer.file_map import FileMap, file_bytes
 from symbolizer.frame import Frame
 from symbolizer.symbol_table import SymbolTable
 from symbolizer.symbolizer import Symbolizer
@@ -28,12 +37,15 @@ CACHE_BYTES = 1 << 30
 Answers = list[tuple[Frame, ...]]
 
 
-def opener(path: str) -> Callable[[], mmap.mmap]:
-    """Return what maps a file, as the tracer does it."""
+def opener(path: str) -> Callable[[], bytes | FileMap]:
+    """Return what reads or maps a file, as the tracer does it."""
 
-    def opened() -> mmap.mmap:
-        with open(path, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def opened() -> bytes | FileMap:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return file_bytes(descriptor)
+        finally:
+            os.close(descriptor)
 
     return opened
 
@@ -87,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
     as_json = arguments == ["--json"]
     primes = int(arguments[1]) if arguments and not as_json else 0
     cache = CacheFolder(default_folder() / "lines", CACHE_BYTES)
-    symbolizer = Symbolizer(style=Style.NONE if as_json else Style.FULL, cache=cache)
+    symbolizer = Symbolizer(style=Style.NONE if as_json else Style.FULL, cache=cache, lines=LINES)
     names(symbolizer, lines[:primes])
     start = time.perf_counter()
     answers = names(symbolizer, lines[primes:])

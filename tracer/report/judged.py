@@ -41,7 +41,7 @@ def _amount(sites: Iterable[Judged]) -> str:
     if not findings:
         return "nothing is outstanding"
     blocks, size = sum(each.count for each in findings), sum(each.bytes for each in findings)
-    return f"{size} bytes in {blocks} allocations from {len(findings)} sites are outstanding"
+    return f"{size} bytes in {blocks} allocations from {_sites(len(findings))} are outstanding"
 
 
 def _write_site(site: Judged, out: TextIO) -> None:
@@ -55,8 +55,12 @@ def _write_site(site: Judged, out: TextIO) -> None:
 
 def _write_accepted(judgement: Judgement, by_outcome: dict[Outcome, list[Judged]], out: TextIO) -> None:
     for use in judgement.used_suppressions:
-        out.write(f"suppressed: {use.bytes} bytes in {use.blocks} allocations from {use.sites} sites: {use.name}\n")
+        out.write(f"suppressed: {use.bytes} bytes in {use.blocks} allocations from {_sites(use.sites)}: {use.name}\n")
     if by_outcome[Outcome.KNOWN]:
         out.write(f"in the baseline: {_amount(by_outcome[Outcome.KNOWN]).removesuffix(' are outstanding')}\n")
     for name in judgement.unused_suppressions:
         out.write(f"not used: {name}\n")
+
+
+def _sites(count: int) -> str:
+    return "1 site" if count == 1 else f"{count} sites"
