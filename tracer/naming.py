@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -44,6 +45,13 @@ class Sites:
     frames: Callable[[int], tuple[Frame, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    image: int
+    keys: list[tuple[int, int, int]]
+    complete: bool
+
+
 class StackNamer:
     """Names the stacks of one session."""
 
@@ -63,6 +71,9 @@ class StackNamer:
         self._raw = raw
         self._idle = idle
         self._named: dict[int, _Named] = {}
+        self._known: Hashable = None
+        #: Names of addresses that many stacks share: (slot, code, marked address).
+        self._addresses: dict[tuple[int, int, int], tuple[Frame, ...]] = {}
 
     def sites(self, snapshot: Snapshot) -> Sites:
         """Return the sites of a snapshot that has one row per stack."""
@@ -76,15 +87,17 @@ class StackNamer:
         """Return for each row the number of its group, u64 (n,): equal for stacks that are one site."""
         identities = snapshot.identity.tolist()
         knowledge = self._knowledge()
+        if knowledge != self._known:
+            # What has no name may have one now.
+            self._known = knowledge
+            self._addresses = {place: of for place, of in self._addresses.items() if of[-1].why not in _MAY_PASS}
         unknown = [row for row, identity in enumerate(identities) if self._is_stale(identity, knowledge)]
         for begin in range(0, len(unknown), BATCH):
             rows = unknown[begin : begin + BATCH]
-            places = [self._places(snapshot.stacks[row]) for row in rows]
-            self._symbolizer.prepare(
-                (object_key(mapping), mapping.offset_of(address) - called)
-                for stack in places for address, called, mapping in stack if mapping is not None)
-            for row, stack in zip(rows, places, strict=True):
-                self._named[identities[row]] = self._name(snapshot.stacks[row], stack, knowledge)
+            stacks = [self._read(snapshot.stacks[row]) for row in rows]
+            self._name_addresses({place for stack in stacks for place in stack.keys} - self._addresses.keys())
+            for row, stack in zip(rows, stacks, strict=True):
+                self._named[identities[row]] = self._name(stack, knowledge)
             self._idle()
         self._forget(set(identities))
         return np.array([self._named[identity].group for identity in identities], np.uint64)
@@ -101,32 +114,38 @@ class StackNamer:
     def _forget(self, present: set[int]) -> None:
         if len(self._named) > 2 * len(present) + BATCH:
             self._named = {identity: named for identity, named in self._named.items() if identity in present}
+            self._addresses.clear()
 
-    def _tracee(self, stack: np.void) -> Tracee:
-        return self._tracees[int(stack["image"]) % MAX_SLOTS % len(self._tracees)]
+    def _read(self, stack: np.void) -> _Stack:
+        image, code = int(stack["image"]), int(stack["code"])
+        slot = image % MAX_SLOTS % len(self._tracees)
+        marked = stack["addresses"][: int(stack["depth"])].tolist()
+        complete = StackEnd(int(stack["ended"] or StackEnd.PENDING)) is StackEnd.COMPLETE
+        return _Stack(image, [(slot, code, each) for each in marked], complete)
 
-    def _places(self, stack: np.void) -> list[tuple[int, bool, Mapping | None]]:
-        """Return address, whether it is a return address, and mapping of each frame."""
-        tracee, version = self._tracee(stack), int(stack["code"])
-        space = tracee.space if version == ANY_VERSION else tracee.space_of(version)
-        found = []
-        for marked in stack["addresses"][: int(stack["depth"])].tolist():
+    def _name_addresses(self, wanted: set[tuple[int, int, int]]) -> None:
+        """Name addresses that no stack had before, their tables made together."""
+        places = []
+        for slot, code, marked in wanted:
+            tracee = self._tracees[slot]
+            space = tracee.space if code == ANY_VERSION else tracee.space_of(code)
             address, called = marked & ADDRESS_MASK, not marked & INTERRUPTED
-            found.append((address, called, space.locate(address - called)))
-        return found
+            places.append((address, called, space.locate(address - called)))
+        self._symbolizer.prepare(
+            (object_key(mapping), mapping.offset_of(address) - called)
+            for address, called, mapping in places if mapping is not None)
+        for wanted_place, (address, called, mapping) in zip(wanted, places, strict=True):
+            found = self._name_one(self._tracees[wanted_place[0]], address, called, mapping)
+            self._addresses[wanted_place] = tuple(found)
 
-    def _name(self, stack: np.void, places: list[tuple[int, bool, Mapping | None]], knowledge: Hashable) -> _Named:
-        frames: list[Frame] = []
-        for address, called, mapping in places:
-            frames += self._name_one(self._tracee(stack), address, called, mapping)
-        incomplete = any(frame.why in _MAY_PASS for frame in frames)
-        if StackEnd(int(stack["ended"] or StackEnd.PENDING)) is not StackEnd.COMPLETE:
-            frames.append(Frame(places[-1][0] if places else 0, why=Why.UNWIND_STOPPED))
-        shown = tuple(frames)
-        if not self._raw:
-            shown = fold_recursion(drop_allocator_frames(shown))
-        by = GroupBy.ADDRESS if self._raw else self._by
-        group = hash((int(stack["image"]), key(shown, by))) & (1 << 64) - 1
+    def _name(self, stack: _Stack, knowledge: Hashable) -> _Named:
+        named = [self._addresses[place] for place in stack.keys]
+        incomplete = any(of[-1].why in _MAY_PASS for of in named)
+        frames = tuple(chain.from_iterable(named))
+        if not stack.complete:
+            frames += (Frame(stack.keys[-1][2] & ADDRESS_MASK if stack.keys else 0, why=Why.UNWIND_STOPPED),)
+        shown = frames if self._raw else fold_recursion(drop_allocator_frames(frames), self._by)
+        group = hash((stack.image, key(shown, GroupBy.ADDRESS if self._raw else self._by))) & (1 << 64) - 1
         return _Named(shown, group, knowledge if incomplete else None)
 
     def _name_one(self, tracee: Tracee, address: int, called: bool, mapping: Mapping | None) -> Sequence[Frame]:

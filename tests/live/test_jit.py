@@ -106,11 +106,13 @@ def is_of_node(frame: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("code", ["--interpreted-frames-native-stack", "--always-sparkplug"])
-def test_functions_of_node(start: Any, leaktrace: Starter, code: str) -> None:
+def test_functions_of_node(start: Any, leaktrace: Starter, tmp_path: Path, code: str) -> None:
     """JavaScript functions, interpreted or compiled, stand with file and line between Node's own frames."""
     require("node")
     script = PROGRAMS / "symbols_buffers.js"
-    running = start("node", "--perf-basic-prof", code, script)
+    # Without these it leaves a log where it is started.
+    log = ("--no-logfile-per-isolate", f"--logfile={tmp_path}/v8.log")
+    running = start("node", "--perf-basic-prof", *log, code, script)
     trace = leaktrace.attach(running, *ONLY_LARGE)
     running.work()
     report = trace.stop().report

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from symbolizer.demangle import Style
+from symbolizer.grouping import GroupBy
 from tracer.cli.trace import build_settings, command
 from tracer.errors import ExitCode, UsageError
 from tracer.limits import MAX_SLOTS
@@ -48,11 +50,14 @@ def test_defaults_are_those_of_settings() -> None:
     ("-p 7 --attach multi --unwind fp", {"attach": AttachWay.MULTI, "unwind": UnwindWay.FP}),
     ("-p 7 --combined-only", {}),
     ("-p 7 -v --bare-traps --hash-map", {"verbose": True, "bare_traps": True, "hash_map": True}),
-    ("-c true", {"pids": (), "command": "true"}),
+    ("-p 7 --group-by function --raw-stacks", {"group_by": GroupBy.FUNCTION, "raw_stacks": True}),
+    ("-p 7 --demangle short --debug-dir /a --debug-dir /b", {"demangle": Style.SHORT, "debug_folders": ("/a", "/b")}),
+    ("-c true", {"pids": (), "command": ("true",)}),
+    ("-c true 'a  b'", {"pids": (), "command": ("true", "a  b")}),
 ])
 def test_options(words: str, expected: dict[str, Any]) -> None:
     """Each option changes its own setting, and nothing else."""
-    made = settings_of(*words.split())
+    made = settings_of(*words.split(" ", 1)) if words.startswith("-c") else settings_of(*words.split())
     assert made == Settings(**{"pids": (7,)} | expected)
     assert all(type(getattr(made, name)) is type(value) for name, value in expected.items())
 
@@ -60,6 +65,7 @@ def test_options(words: str, expected: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("words", "said"), [
     ("-p 7 -z 17 -Z 16", "-z 17 is more than -Z 16"),
     ("-p 7 -c true", "-p and -c"),
+    ("-c 'true", "cannot be split"),
     ("-p 7 -s 2 --sample-bytes 5", "two ways to sample"),
     (" ".join(f"-p {n}" for n in range(1, MAX_SLOTS + 2)), f"{MAX_SLOTS + 1} processes are more than {MAX_SLOTS}"),
 ])
@@ -79,4 +85,4 @@ def test_as_many_processes_as_slots() -> None:
 def test_every_option_is_a_setting() -> None:
     """Every option of the command is a field of Settings, or is one that is dealt with before."""
     names = {parameter.name for parameter in command.params} - {"help", "version"}
-    assert names - set(NOT_SETTINGS) == set(Settings.__dataclass_fields__)
+    assert names - set(NOT_SETTINGS) == set(Settings.__dataclass_fields__) - {"as_root"}, "as_root is run's"

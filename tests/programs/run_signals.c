@@ -1,0 +1,30 @@
+/*
+ * run_signals LAST: says which of its streams are terminals, then the number of each signal that it gets; the signal LAST
+ * is what ends it, with exit code 9.
+ * Answer: waits_for_signals() holds 100 bytes in 1 block.
+ */
+#include "talk.c"
+#include <signal.h>
+
+static void *volatile block;
+
+NOINLINE static void waits_for_signals(int last)
+{
+	sigset_t all;
+	int number = 0;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	block = malloc(100);
+	say("terminals %d%d%d\nready\n", isatty(0), isatty(1), isatty(2));
+	while (number != last) {
+		if (sigwait(&all, &number) == 0)
+			say("signal %d\n", number);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	waits_for_signals(argc > 1 ? atoi(argv[1]) : SIGTERM);
+	return 9;
+}
