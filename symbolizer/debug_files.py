@@ -50,6 +50,8 @@ class DebugFiles:
         """Search the debug folders, absolute paths within a root, in that order."""
         self._folders = tuple(folders)
         self._debuginfod = debuginfod
+        #: By object: the debug file that lies where its link says and is another build's.
+        self.refused: dict[str, str] = {}
 
     def companion(self, elf: Elf, path: str, roots: Sequence[str] = (HOST,)) -> DebugFile | None:
         """Return the separate debug file of the object that lies at `path` in the first of the roots, None without.
@@ -100,9 +102,12 @@ class DebugFiles:
         ):
             if candidate == path:
                 continue
-            found = _load(root, candidate, lambda file: _may_have_build_id(file, build_id) and _crc(file) == checksum)
+            proof = _Proof(build_id, checksum)
+            found = _load(root, candidate, proof)
             if found:
                 return found
+            if proof.asked:
+                self.refused[path] = candidate
         return None
 
     def _download(self, build_id: str | None, path: str) -> DebugFile | None:
@@ -110,6 +115,19 @@ class DebugFiles:
             return None
         downloaded = self._debuginfod.debuginfo(build_id, posixpath.basename(path))
         return _load(HOST, downloaded, _has_build_id(build_id)) if downloaded else None
+
+
+class _Proof:
+    """Whether a file is the one that .gnu_debuglink means; `asked` once there was a debug file to compare with."""
+
+    def __init__(self, build_id: str | None, checksum: int) -> None:
+        self._build_id = build_id
+        self._checksum = checksum
+        self.asked = False
+
+    def __call__(self, file: DebugFile) -> bool:
+        self.asked = True
+        return _may_have_build_id(file, self._build_id) and _crc(file) == self._checksum
 
 
 def _load(root: str, path: str, proof: Proof) -> DebugFile | None:

@@ -69,6 +69,16 @@ class ObjectFile:
         return self._roots[0] == "/"
 
     @property
+    def has_all_symbols(self) -> bool:
+        """Return whether it names all its functions, so that a debug file would bring no more names."""
+        return self._complete is not None or self.debug_file is not None
+
+    @property
+    def refused_debug_file(self) -> str | None:
+        """Return the debug file that lies where it should and is another build's, None if there is none."""
+        return self._sources.debug_files.refused.get(self._raw_path)
+
+    @property
     def made_lines(self) -> LineSource | None:
         """Return the source lines if they were asked for and there are any."""
         return self.__dict__.get("lines")

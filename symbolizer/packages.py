@@ -21,10 +21,10 @@ MOST_NAMED: Final = 4
 _DEBIAN_OWN_NAMES: Final[Mapping[str, str]] = {"libc6": "libc6-dbg"}
 #: How a runtime writes down the names of the code it makes: name of the executable's file → what to do.
 _RUNTIMES: Final = (
-    (re.compile(r"node(?:js)?[0-9.]*"), "start node with --perf-basic-prof"),
+    (re.compile(r"node(?:js)?[0-9.]*"), "start node with --perf-basic-prof --interpreted-frames-native-stack"),
     (
         re.compile(r"java"),
-        "start java with -XX:+UnlockDiagnosticVMOptions -XX:+DumpPerfMapAtExit -XX:+PreserveFramePointer",
+        "start java with -XX:+PreserveFramePointer, and run jcmd PID Compiler.perfmap before the report",
     ),
     (re.compile(r"python(?:3[0-9.]*)?"), "start python 3.12 or later with -X perf"),
 )

@@ -279,7 +279,8 @@ class JitNames:
         self.table = PerfMap.parse(b"")
         self._folder = proc_folder
         self._clock = clock
-        self._start_ticks: int | None = None
+        self._identity: _Identity | None = None
+        self._root: int | None = None
         self._read_state: tuple[int, ...] = ()
         self._check_at = 0.0
         self._check()
@@ -303,18 +304,51 @@ class JitNames:
         except _NotBelieved as reason:
             self.why_not = str(reason)
         except (OSError, ValueError, KeyError, IndexError):
-            pass  # The process is gone.
+            self._read_last()  # The process is gone.
         done = self._clock()
         self._check_at = done + max(self.CHECK_S, self.PAUSE * (done - begun))
 
+    def close(self) -> None:
+        """Let go of the process's root; the names that were read stay."""
+        self._forget_root()
+
+    def _read_last(self) -> None:
+        """Read once more what a runtime wrote while it ended, as Java does, below the root that was held for that."""
+        if self._root is None or self._identity is None:
+            return
+        root, self._root = self._root, None
+        try:
+            self._read_below(f"/proc/self/fd/{root}", self._identity)
+        except _NotBelieved as reason:
+            self.why_not = str(reason)
+        except (OSError, ValueError):
+            pass
+        finally:
+            os.close(root)
+
+    def _forget_root(self) -> None:
+        if self._root is not None:
+            os.close(self._root)
+            self._root = None
+
     def _read(self, folder: int) -> None:
         identity = _Identity.read(folder)
-        if self._start_ticks not in (None, identity.start_ticks):
+        if self._identity is not None and self._identity.start_ticks != identity.start_ticks:
+            # Another process has the number, and what it writes has the same path.
+            self._forget_root()
             return
-        self._start_ticks = identity.start_ticks
         self.path = f"/tmp/perf-{identity.pid}.map"
         try:
-            file = open_in_root(f"/proc/self/fd/{folder}/root", self.path, ANY_LENGTH, follow_link=False)
+            root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        except PermissionError as error:
+            raise _NotBelieved(f"{self.path} could not be opened: {error.strerror}.") from None
+        self._forget_root()
+        self._root, self._identity = root, identity
+        self._read_below(f"/proc/self/fd/{root}", identity)
+
+    def _read_below(self, root: str, identity: _Identity) -> None:
+        try:
+            file = open_in_root(root, self.path, ANY_LENGTH, follow_link=False)
         except FileNotFoundError:
             self.why_not = None
             return

@@ -19,6 +19,8 @@ from symbolizer.printable import printable
 MOST_ANSWERS = 200_000
 
 
+#: Where a signal handler returns to, in glibc and musl: nobody called it, so the byte before it is not its own.
+_SIGNAL_RETURN = ("__restore_rt", 0)
 _NOWHERE = (Location("", None, None, inlined=False, start=None),)
 
 
@@ -131,6 +133,8 @@ class Symbolizer:
             return unnamed(Why.NOT_COVERED)
         vaddr = looked_up + back
         frames = self._named(target, looked_up, address, back)
+        if not frames and back and target.find_symbol(vaddr) == _SIGNAL_RETURN:
+            frames = self._named(target, vaddr, address, 0)
         if frames:
             return frames
         if target.symbols is None:

@@ -9,6 +9,7 @@ from symbolizer.frame import Frame, Why
 from symbolizer.object_file import ObjectFile
 from symbolizer.packages import ObjectLack, Packages, closing_line
 from symbolizer.patience import wait_for
+from symbolizer.printable import printable
 from symbolizer.symbolizer import Symbolizer
 from tracer.attach.tracee import Tracee
 
@@ -31,15 +32,21 @@ class ClosingNotes:
     def notes(self, stacks: Iterable[Sequence[Frame]]) -> tuple[str, ...]:
         """Return one line each for what the frames lack: names, inlined calls, a file that is not believed."""
         frames = [frame for stack in stacks for frame in stack]
-        nameless = Counter(frame.module for frame in frames if frame.why in _LACKS_SYMBOLS)
+        nameless = Counter(frame.module for frame in frames if self._lacks_symbols(frame))
         runtime = next((tracee.exe for tracee in self._tracees if tracee.exe), None)
         line = closing_line([self._lack(module, count) for module, count in nameless.items()], runtime=runtime)
         found = [line] if line else []
         files = [file for module in dict.fromkeys(frame.module for frame in frames) if (file := self._file(module))]
-        found += [note for file in files for note in _of_lines(file)]
+        found += [note for file in files for note in (*_of_refused(file), *_of_lines(file))]
         if any(self._file(module) is None for module in nameless):
             found += [tracee.jit.why_not for tracee in self._tracees if tracee.jit.why_not]
         return tuple(found)
+
+    def _lacks_symbols(self, frame: Frame) -> bool:
+        if frame.why not in _LACKS_SYMBOLS:
+            return False
+        file = self._file(frame.module)
+        return file is None or not file.has_all_symbols
 
     def _file(self, module: str | None) -> ObjectFile | None:
         return self._symbolizer.object_by_path(module) if module is not None else None
@@ -53,6 +60,12 @@ class ClosingNotes:
             # In a container, the same path may be another package's.
             remedy = wait_for(lambda: self._packages.remedy(module, file.build_id), self._idle)
         return ObjectLack(module, file.build_id, "symbols", frames, remedy.package if remedy else None)
+
+
+def _of_refused(file: ObjectFile) -> list[str]:
+    """Return that a debug file was found and not used."""
+    name, refused = file.path.rpartition("/")[2], file.refused_debug_file
+    return [f"{printable(refused)} is not used: it is of another build than {name}"] if refused else []
 
 
 def _of_lines(file: ObjectFile) -> list[str]:

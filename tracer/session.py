@@ -35,6 +35,7 @@ from tracer.events import KernelEvents
 from tracer.fill import fill_report
 from tracer.listener import Listener
 from tracer.naming import StackNamer
+from tracer.records import StackEnd
 from tracer.report.model import Report
 from tracer.settings import Settings
 
@@ -109,7 +110,7 @@ class Session:
             self._program.close()
             self._program = None
         for tracee in self.tracees:
-            os.close(tracee.pidfd)
+            tracee.close()
         self.tracees.clear()
         self.symbolizer.close()
 
@@ -225,6 +226,9 @@ class Session:
         if older is None and (settings.format == "json" or settings.show_allocs):
             older = 0
         snapshot = self._reader.snapshot(older_ns=older, keep_blocks=settings.show_allocs)
+        if (snapshot.stacks["ended"] == StackEnd.PENDING).any() and self._drain_ring():
+            # A stack was on its way; it is here now.
+            snapshot = self._reader.snapshot(older_ns=older, keep_blocks=settings.show_allocs)
         drained = time.monotonic_ns()
         sites = self._namer.sites(snapshot)
         report = fill_report(

@@ -128,6 +128,15 @@ def test_a_debug_link_stays_in_the_container(container: Container, leaktrace: St
     assert_told_in_full(report_of(leaktrace, container.start(split.program)), split.program)
 
 
+def test_no_package_of_this_machine_is_recommended(container: Container, leaktrace: Starter, split: Split) -> None:
+    """A stripped program of the container at a path that a package of this machine owns is no part of that package."""
+    container.add(split.program, "/usr/bin/perl")
+    report = report_of(leaktrace, container.start("/usr/bin/perl"))
+    assert_nameless(report, Path("/usr/bin/perl"))
+    (note,) = report["notes"]
+    assert "in perl" in note and "perl-base" not in note and "keep the .debug file" in note
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_links_of_the_container_stay_in_it(
     container: Container, leaktrace: Starter, split: Split, tmp_path: Path, is_there: bool

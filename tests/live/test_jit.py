@@ -154,7 +154,6 @@ def test_methods_of_java(start: Any, leaktrace: Starter, tmp_path: Path) -> None
     assert is_followed(frames, "start_thread") and report["losses"] == {} and report["notes"] == []
 
 
-@pytest.mark.xfail(reason="what is written while a process ends is looked for below its /proc/PID/root", strict=True)
 def test_names_that_java_writes_at_its_end(
     start: Any, leaktrace: Starter, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 static void *volatile block;
+static int *volatile nowhere;
 
 NOINLINE static void keeps_three(void)
 {
@@ -27,7 +28,7 @@ int main(int argc, char **argv)
 	if (!strcmp(way, "exit_group"))
 		syscall(SYS_exit_group, 5);
 	if (!strcmp(way, "segv"))
-		*(volatile int *volatile)8 = 1;
+		*nowhere = 1;
 	if (!strcmp(way, "kill"))
 		kill(getpid(), SIGKILL);
 	if (!strcmp(way, "abort"))

@@ -1,6 +1,6 @@
 /*
- * run_leaves: keeps a block of 100 bytes and leaves a process behind, as a daemon does, after it said whose number that
- * is: "left PID". The one that is left ends with its input.
+ * run_leaves: keeps a block of 100 bytes, and leaves a process behind as a daemon does: says "left PID", and ends. The
+ * one that is left ends with its input.
  * Answer: keeps_before_leaving() holds 100 bytes in 1 block, in the process that was started.
  */
 #include "talk.c"

@@ -63,6 +63,11 @@ class Tracee:
         self._versions: CodeVersions | None = None
         self._oldest = 0
 
+    def close(self) -> None:
+        """Let go of the process."""
+        os.close(self.pidfd)
+        self.jit.close()
+
     def bind(self, program: Program, table: RuleTable) -> None:
         """Begin to follow the code that the kernel side sees."""
         self._row = program.images[self.slot : self.slot + 1]

@@ -138,7 +138,7 @@ def _lack(path: str | None, frames: int, package: str | None = None, lacks: str 
             "No names for 3 frames in app, libc.so.6 "
             "(install libc6-dbg; or set DEBUGINFOD_URLS; or build your own with -g, or keep the .debug file)",
         ),
-        ([_lack(None, 7)], "/usr/bin/node", "No names for 7 frames in code made at run time (start node with --perf-basic-prof)"),
+        ([_lack(None, 7)], "/usr/bin/node", "No names for 7 frames in code made at run time (start node with --perf-basic-prof --interpreted-frames-native-stack)"),
         ([_lack("[anon:js]", 7)], None, "No names for 7 frames in code made at run time"),
         (
             [_lack("/memfd:jit (deleted)", 1)],
@@ -154,10 +154,10 @@ def test_one_line_says_what_is_missing_and_what_brings_it(
     assert closing_line(objects, runtime=runtime) == line
 
 
-def test_java_is_told_the_three_options_it_needs() -> None:
+def test_java_is_told_what_it_needs() -> None:
     line = closing_line([_lack(None, 1)], runtime="/usr/lib/jvm/bin/java")
     assert line is not None
-    assert "java with -XX:+UnlockDiagnosticVMOptions -XX:+DumpPerfMapAtExit -XX:+PreserveFramePointer" in line
+    assert "java with -XX:+PreserveFramePointer, and run jcmd PID Compiler.perfmap" in line
 
 
 def test_the_objects_with_most_frames_are_named_and_the_others_counted() -> None:
