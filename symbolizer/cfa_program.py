@@ -7,9 +7,11 @@ and of GNU. Register numbers are those of the x86-64 psABI, figure 3.36.
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, IntEnum, auto
-from mmap import mmap
+from enum import Enum, auto
 from typing import Final
+
+from symbolizer.encoded_numbers import read_pointer, read_sleb, read_uleb
+from symbolizer.unwind_rule import END, SIGNAL, UNSUPPORTED, BpKind, RuleKind, UnwindRule
 
 RBP: Final = 6
 RSP: Final = 7
@@ -21,80 +23,8 @@ DEREF: Final = b"\x06"  # DW_OP_deref
 SIGNAL_CFA: Final = b"\x77\xa0\x01\x06"  # DW_OP_breg7 160; DW_OP_deref: rsp in the kernel's ucontext, at [rsp]
 
 MAX_REMEMBERED: Final = 256  # compilers nest DW_CFA_remember_state two deep at most; garbage may nest without end
-MAX_LEB128: Final = 10  # bytes of the longest 64-bit number
 
 GARBAGE: Final = (ValueError, LookupError, OverflowError, struct.error)  # what reading broken bytes raises
-
-
-class RuleKind(IntEnum):
-    """Say how to find the canonical frame address (CFA); the numbers are `enum rule_kind` of bpf/unwind.h."""
-
-    UNKNOWN = 0
-    """No call frame information covers the address."""
-    CFA_SP = 1
-    """CFA = rsp + cfa_offset."""
-    CFA_BP = 2
-    """CFA = rbp + cfa_offset."""
-    CFA_DEREF_BP = 3
-    """CFA = the 8 bytes at rbp + cfa_offset: what GCC does in functions that realign their stack."""
-    END = 4
-    """The outermost frame: it has no return address."""
-    SIGNAL = 5
-    """The return trampoline of a signal handler: rsp points at a ucontext."""
-    FRAME_POINTER = 6
-    """CFA = rbp + 16 with rbp saved at CFA - 16. Never found in call frame information; for code without any."""
-    UNSUPPORTED = 7
-    """There is call frame information, and it is not one of the above."""
-
-
-class BpKind(IntEnum):
-    """Say where the caller's rbp is; the numbers are `enum bp_kind` of bpf/unwind.h."""
-
-    UNCHANGED = 0
-    """Still in rbp."""
-    AT_CFA = 1
-    """Saved at CFA + bp_offset."""
-    AT_BP = 2
-    """Saved at rbp + bp_offset."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnwindRule:
-    """One step from a frame to its caller, offsets in bytes. The return address is at CFA - 8."""
-
-    kind: RuleKind
-    cfa_offset: int = 0
-    bp_kind: BpKind = BpKind.UNCHANGED
-    bp_offset: int = 0
-
-    def encode(self) -> int:
-        """Return the rule as the u64 that bpf/unwind.h reads; UNSUPPORTED if an offset does not fit.
-
-        Bits 0-3 kind, 4-7 bp_kind, 8-31 bp_offset (signed), 32-63 cfa_offset (signed).
-        """
-        if not _fits(self.cfa_offset, self.bp_offset):
-            return RuleKind.UNSUPPORTED
-        return (self.cfa_offset & 0xFFFFFFFF) << 32 | (self.bp_offset & 0xFFFFFF) << 8 | self.bp_kind << 4 | self.kind
-
-    @classmethod
-    def decode(cls, encoded: int) -> "UnwindRule":
-        """Return the rule in a u64 made by `encode`; UNSUPPORTED for a kind that does not exist."""
-        kind, bp_kind = encoded & 0xF, encoded >> 4 & 0xF
-        if kind > max(RuleKind) or bp_kind > max(BpKind):
-            return UNSUPPORTED
-        cfa_offset, bp_offset = encoded >> 32 & 0xFFFFFFFF, encoded >> 8 & 0xFFFFFF
-        return cls(
-            RuleKind(kind),
-            cfa_offset - (cfa_offset >> 31 << 32),
-            BpKind(bp_kind),
-            bp_offset - (bp_offset >> 23 << 24),
-        )
-
-
-UNKNOWN: Final = UnwindRule(RuleKind.UNKNOWN)
-UNSUPPORTED: Final = UnwindRule(RuleKind.UNSUPPORTED)
-END: Final = UnwindRule(RuleKind.END)
-SIGNAL: Final = UnwindRule(RuleKind.SIGNAL)
 
 
 class Unsaved(Enum):
@@ -122,57 +52,6 @@ class CommonEntry:
     is_signal_frame: bool
     cfa: CfaRule
     rules: dict[int, RegisterRule]
-
-
-def read_uleb(data: bytes | mmap, at: int) -> tuple[int, int]:
-    """Return the unsigned LEB128 at `at` and the position after it; raise ValueError if it has no end."""
-    byte = data[at]
-    if byte < 0x80:
-        return byte, at + 1
-    value = shift = 0
-    for position in range(at, at + MAX_LEB128):
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position + 1
-    raise ValueError("LEB128 without an end")
-
-
-def read_sleb(data: bytes | mmap, at: int) -> tuple[int, int]:
-    """Return the signed LEB128 at `at` and the position after it; raise ValueError if it has no end."""
-    value, after = read_uleb(data, at)
-    bits = 7 * (after - at)
-    return value - (value >> bits - 1 << bits), after
-
-
-_FIXED: Final = {
-    format_: struct.Struct(code)
-    for format_, code in ((0x0, "<Q"), (0x2, "<H"), (0x3, "<I"), (0x4, "<Q"), (0xA, "<h"), (0xB, "<i"), (0xC, "<q"))
-}
-
-
-def read_pointer(data: bytes | mmap, at: int, encoding: int, vaddr: int, data_base: int = 0) -> tuple[int, int]:
-    """Return the encoded pointer at `at`, which is mapped at `vaddr`, and the position after it.
-
-    Encodings: Linux Standard Base Core, table 10.5 (DW_EH_PE_*). Raise ValueError or LookupError for indirect,
-    text-relative, function-relative and aligned pointers: they need more than the object's own bytes, or do not occur.
-    """
-    format_, application = encoding & 0x0F, encoding & 0xF0
-    if format_ == 0x1:
-        value, after = read_uleb(data, at)
-    elif format_ == 0x9:
-        value, after = read_sleb(data, at)
-    else:
-        fixed = _FIXED[format_]
-        value, after = fixed.unpack_from(data, at)[0], at + fixed.size
-    if application == 0x10:
-        value += vaddr
-    elif application == 0x30:
-        value += data_base
-    elif application:
-        raise ValueError("pointer encoding")
-    return value & 0xFFFFFFFFFFFFFFFF, after
 
 
 class Machine:
@@ -228,18 +107,15 @@ class Machine:
         if saved_at != -8 or RSP in self.rules:
             return UNSUPPORTED
         cfa, bp = _cfa_kind(self.cfa), _bp_kind(self.rules.get(RBP))
-        if cfa is None or bp is None or not _fits(cfa[1], bp[1]):
+        if cfa is None or bp is None:
             return UNSUPPORTED
-        return UnwindRule(*cfa, *bp)
+        rule = UnwindRule(*cfa, *bp)
+        return rule if rule.fits else UNSUPPORTED
 
     def set(self, register: int, rule: RegisterRule) -> None:
         """Set the rule of a register, if it is one of the three that matter."""
         if register in TRACKED:
             self.rules[register] = rule
-
-
-def _fits(cfa_offset: int, bp_offset: int) -> bool:
-    return -(1 << 31) <= cfa_offset < 1 << 31 and -(1 << 23) <= bp_offset < 1 << 23
 
 
 def _cfa_kind(cfa: CfaRule) -> tuple[RuleKind, int] | None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from mmap import mmap
 from typing import Final, Protocol
 
-from symbolizer.elf import Elf, ElfError, ElfUnsupported
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError, ElfUnsupported
 from symbolizer.opening import HOST, follow, read_regular
 
 FOLDERS: Final = ("/usr/lib/debug",)

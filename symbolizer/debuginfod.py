@@ -5,34 +5,22 @@ debuginfod-client-config(7), the request is that of debuginfod(8); how files lie
 elfutils 0.188: BUILDID/debuginfo, and that file is empty where no server had it.
 """
 
-import base64
 import http.client
 import os
-import socket
 import stat
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import IO, Any, Final, Self
 from urllib.error import HTTPError
-from urllib.parse import unquote, urljoin, urlsplit
-from urllib.request import (
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    UnknownHandler,
-)
+from urllib.parse import urlsplit
 
-from symbolizer.elf import Elf, ElfError, ElfUnsupported
+from symbolizer.download import Limits, Watch, is_http, number_or, open_url
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError, ElfUnsupported
 from symbolizer.opening import HOST, read_regular
 from symbolizer.printable import printable
 
@@ -40,33 +28,11 @@ _FILE: Final = "debuginfo"
 _HEX: Final = frozenset("0123456789abcdef")
 _LONGEST_BUILD_ID: Final = 128  # hex digits; the same limit as in elfutils' client
 _MISS_SECONDS: Final = 600
-_STALL_SECONDS: Final = 90.0
-_TOTAL_SECONDS: Final = 600.0  # elfutils has no limit, but here a report waits for it
-_SIZE: Final = 1 << 30
-_SLOW: Final = 100 * 1024  # a server that gives fewer bytes in DEBUGINFOD_TIMEOUT seconds is given up
 _PROGRESS_SECONDS: Final = 0.5
 _PIECE: Final = 1 << 17
-_REDIRECTS: Final = 10
 _MEGABYTE: Final = 1_000_000
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one download may cost: seconds for each 100 KB, seconds in all, bytes; None for no limit."""
-
-    stall: float | None = _STALL_SECONDS
-    total: float | None = _TOTAL_SECONDS
-    size: int | None = _SIZE
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Return what the variables say; 0 means no limit, and what is no number the default."""
-        stall = _number(environ.get("DEBUGINFOD_TIMEOUT"), _STALL_SECONDS)
-        total = _number(environ.get("DEBUGINFOD_MAXTIME"), _TOTAL_SECONDS)
-        size = _number(environ.get("DEBUGINFOD_MAXSIZE"), _SIZE)
-        return cls(stall if stall > 0 else None, total if total > 0 else None, int(size) if size > 0 else None)
 
 
 class _Answer(Enum):
@@ -97,7 +63,7 @@ class Debuginfod:
         progress: Progress | None = None,
     ) -> None:
         """Ask the servers at the http and https URLs in that order; `progress` is told a line now and then."""
-        self._urls = [url for url in urls if _is_http(url)]
+        self._urls = [url for url in urls if is_http(url)]
         self._folder = Path(os.path.abspath(cache_folder))
         self._limits = limits or Limits()
         self._progress = progress
@@ -108,7 +74,7 @@ class Debuginfod:
         cls, environ: Mapping[str, str], cache_folder: Path | None = None, progress: Progress | None = None
     ) -> Self | None:
         """Return the client that the variables describe; None if DEBUGINFOD_URLS names no http or https server."""
-        urls = [url for url in environ.get("DEBUGINFOD_URLS", "").split() if _is_http(url)]
+        urls = [url for url in environ.get("DEBUGINFOD_URLS", "").split() if is_http(url)]
         if not urls:
             return None
         return cls(urls, cache_folder or default_cache(environ), Limits.from_environment(environ), progress)
@@ -146,7 +112,7 @@ class Debuginfod:
 
     def _miss_seconds(self) -> float:
         try:
-            return _number((self._folder / "cache_miss_s").read_text(), _MISS_SECONDS)
+            return number_or((self._folder / "cache_miss_s").read_text(), _MISS_SECONDS)
         except (OSError, ValueError):
             return _MISS_SECONDS
 
@@ -194,9 +160,9 @@ class Debuginfod:
         """Write one server's answer to `out`."""
         self._tell(f"asking {urlsplit(url).hostname} for debug symbols of {name}")
         address = f"{url.rstrip('/')}/buildid/{build_id}/{_FILE}"
-        with _Watch(self._limits) as watch:
+        with Watch(self._limits) as watch:
             try:
-                with closing(_open(address, self._limits, watch)) as response:
+                with closing(open_url(address, self._limits, watch)) as response:
                     return self._receive(response, name, out, watch)
             except HTTPError as error:
                 error.close()
@@ -204,7 +170,7 @@ class Debuginfod:
             except (OSError, http.client.HTTPException, ValueError):
                 return _Answer.DEAD
 
-    def _receive(self, response: Any, name: str, out: IO[bytes], watch: "_Watch") -> _Answer:
+    def _receive(self, response: Any, name: str, out: IO[bytes], watch: Watch) -> _Answer:
         length = _length(response.headers.get("Content-Length"))
         # Sent by debuginfod, also where an intermediate server leaves out the length.
         shown = length or _length(response.headers.get("X-DEBUGINFOD-SIZE"))
@@ -234,102 +200,6 @@ class Debuginfod:
             self._progress(text)
 
 
-class _Watch:
-    """Cuts the connections of one download when its time is over, wherever it then waits; as `with` statement."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.received = 0
-        self.expired = False
-        self._limits = limits
-        self._sockets: list[socket.socket] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="debuginfod-watch", daemon=True)
-
-    def __enter__(self) -> Self:
-        if self._limits.stall is not None or self._limits.total is not None:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        for connection in self._sockets:
-            connection.close()
-
-    def connect(
-        self, address: tuple[str, int], timeout: float | None = None, source: tuple[str, int] | None = None
-    ) -> socket.socket:
-        """Do what socket.create_connection does, and remember the connection."""
-        problem: OSError = TimeoutError(f"{address[0]} has no address")
-        for family, kind, protocol, _, place in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
-            connection = socket.socket(family, kind, protocol)
-            # A copy of the descriptor, as TLS takes the socket over; shutdown() through either ends both.
-            self._sockets.append(connection.dup())
-            if self.expired:  # looked at after it is in the list, so one of the two threads sees the other
-                connection.close()
-                break
-            try:
-                connection.settimeout(timeout)
-                connection.connect(place)
-                return connection
-            except OSError as failure:
-                problem = failure
-                connection.close()
-        raise problem
-
-    def _run(self) -> None:
-        stall, total = self._limits.stall or float("inf"), self._limits.total or float("inf")
-        now = time.monotonic()
-        end, window_end, received = now + total, now + stall, 0
-        while not self._ended.wait(min(end, window_end) - now):
-            now = time.monotonic()
-            if now >= end or (now >= window_end and self.received - received < _SLOW):
-                break
-            if now >= window_end:
-                window_end, received = now + stall, self.received
-        else:
-            return
-        self.expired = True
-        for connection in self._sockets:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-class _WatchedHttp(HTTPHandler):
-    """Opens http connections through a watch."""
-
-    def __init__(self, watch: _Watch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def http_open(self, req: Request) -> Any:
-        return self.do_open(self._connection, req)
-
-    def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:
-        return _through(self._watch, http.client.HTTPConnection(host, **options))
-
-
-class _WatchedHttps(HTTPSHandler):
-    """Opens https connections through a watch."""
-
-    def __init__(self, watch: _Watch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def https_open(self, req: Request) -> Any:
-        return self.do_open(self._connection, req)
-
-    def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:
-        return _through(self._watch, http.client.HTTPSConnection(host, **options))
-
-
-def _through(watch: _Watch, connection: http.client.HTTPConnection) -> http.client.HTTPConnection:
-    # Not documented, but there since Python 2.7; a test of slow headers fails should it go.
-    connection._create_connection = watch.connect  # type: ignore[attr-defined]
-    return connection
-
-
 def default_cache(environ: Mapping[str, str]) -> Path:
     """Return the folder that elfutils' client uses in that environment."""
     if folder := environ.get("DEBUGINFOD_CACHE_PATH"):
@@ -339,53 +209,6 @@ def default_cache(environ: Mapping[str, str]) -> Path:
     if deprecated.is_dir():
         return deprecated
     return Path(environ.get("XDG_CACHE_HOME") or Path(home, ".cache"), "debuginfod_client")
-
-
-def _open(address: str, limits: Limits, watch: _Watch) -> Any:
-    """Return the answer to a request, redirects followed. Raises HTTPError, OSError, HTTPException or ValueError."""
-    opener = OpenerDirector()
-    for handler in (
-        ProxyHandler(),
-        _WatchedHttp(watch),
-        _WatchedHttps(watch),
-        UnknownHandler(),
-        HTTPDefaultErrorHandler(),
-        HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    # urllib would read the whole text that comes with a redirect, and goes to ftp too.
-    for _ in range(_REDIRECTS):
-        try:
-            return opener.open(_request(address, limits), timeout=limits.stall)
-        except HTTPError as error:
-            target = error.headers.get("Location")
-            if error.code not in (301, 302, 303, 307, 308) or not target:
-                raise
-            error.close()
-            address = urljoin(address, target)
-            if not _is_http(address):
-                raise
-    raise ValueError("too many redirects")
-
-
-def _request(address: str, limits: Limits) -> Request:
-    parts = urlsplit(address)
-    host = parts.netloc.rpartition("@")[2]
-    request = Request(parts._replace(netloc=host).geturl(), headers={"User-Agent": "leaktrace"})
-    if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
-    if limits.size is not None:
-        request.add_header("X-DEBUGINFOD-MAXSIZE", str(limits.size))
-    return request
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _is_wanted(path: str, build_id: str) -> bool:
@@ -409,11 +232,3 @@ def _remember_absence(path: Path) -> None:
 
 def _length(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else None
-
-
-def _number(text: str | None, default: float) -> float:
-    try:
-        value = float(text) if text is not None else default
-    except ValueError:
-        return default
-    return value if abs(value) < 1e15 else default

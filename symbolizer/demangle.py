@@ -7,11 +7,12 @@ rust-demangler takes 133 µs, is wrong for one name in 10, and does not end for 
 """
 
 import contextlib
+import ctypes
 import re
-from enum import StrEnum
-from functools import lru_cache
-from typing import Final
+from functools import cache, lru_cache
+from typing import Any, Final
 
+from symbolizer.choices import Style
 from symbolizer.printable import printable
 
 #: Longer names are not read, and longer texts are cut, in characters. Compilers' own names stay far below.
@@ -50,17 +51,6 @@ _BRACKET = re.compile(r"(?<!\w)operator(?:\(\)|\[\]|->\*?|<=>|<<=?|>>=?|<=|>=|<|
 _AFTER_OPERATOR = re.compile(r"(?<!\w)operator[^\w\s]+ $")
 _POINTER = re.compile(r"\((?:[\w:]+::)?[*&]|\(anonymous namespace\)")
 _OPENER: Final = {">": "<", ")": "(", "}": "{", "]": "["}
-
-
-class Style(StrEnum):
-    """How much of a function's name is shown."""
-
-    FULL = "full"
-    """As it stands in the source, with all template arguments and parameters."""
-    SHORT = "short"
-    """The same up to a readable length; past it, template arguments and then parameters become an ellipsis."""
-    NONE = "none"
-    """As the linker knows it."""
 
 
 def demangle(name: str, style: Style = Style.FULL) -> str:
@@ -110,12 +100,37 @@ def _read(base: str) -> str:
         with contextlib.suppress(pyderust.DemangleError, UnicodeError):
             return str(pyderust.demangle(base))
     if base.startswith("_Z") and _written_length(base) <= _MOST_WRITTEN and not _SCOPE_IN_EXPRESSION.search(base):
-        import cxxfilt
-
-        # It refuses names of more than 1 KB.
-        with contextlib.suppress(cxxfilt.Error, UnicodeError):
-            return str(cxxfilt.demangle(base))
+        return _read_cxx(base) or base
     return base
+
+
+def _read_cxx(name: str) -> str | None:
+    """Return what the C++ runtime makes of a name, None if it cannot read it, as if it has more than 1 KB."""
+    library, free = _cxx_runtime()
+    status = ctypes.c_int()
+    text = library.__cxa_demangle(name.encode("utf-8", "surrogateescape"), None, None, ctypes.byref(status))
+    if not text:
+        return None
+    try:
+        return ctypes.string_at(text).decode("utf-8", "backslashreplace")
+    finally:
+        free(text)
+
+
+@cache
+def _cxx_runtime() -> tuple[Any, Any]:
+    """Return libstdc++, which bcc brings along, and free().
+
+    The library cxxfilt calls the same function, but asks gcc and ldconfig where it is, which takes 25 ms and more.
+    """
+    library: Any = ctypes.CDLL("libstdc++.so.6")
+    # Not by attribute: within a class Python would change the name.
+    demangler = library["__cxa_demangle"]
+    demangler.restype, demangler.argtypes = ctypes.c_void_p, (ctypes.c_char_p, *[ctypes.c_void_p] * 3)
+    library.__cxa_demangle = demangler
+    free = ctypes.CDLL(None).free
+    free.restype, free.argtypes = None, (ctypes.c_void_p,)
+    return library, free
 
 
 def _written_length(base: str) -> int:

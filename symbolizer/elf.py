@@ -7,7 +7,6 @@ many kinds of exception on damaged files and needs seconds for a large symbol ta
 """
 
 import struct
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from mmap import mmap
@@ -17,6 +16,9 @@ import numpy as np
 from elftools.elf.constants import P_FLAGS, SH_FLAGS, SHN_INDICES
 from elftools.elf.enums import ENUM_D_TAG, ENUM_E_MACHINE, ENUM_P_TYPE_BASE, ENUM_SH_TYPE_BASE
 
+from symbolizer.elf_error import ElfError, ElfUnsupported
+from symbolizer.elf_notes import build_id_in_notes
+from symbolizer.elf_section import Section
 from symbolizer.symbol_table import SYMBOL, StringTable, Symbols, SymbolTable, c_string
 
 _SECTION_TYPE = ENUM_SH_TYPE_BASE
@@ -35,34 +37,13 @@ _SECTION_HEADER = np.dtype(
     }
 )
 _DYNAMIC = np.dtype([("tag", "<u8"), ("value", "<u8")])
-_COMPRESSION_HEADER = struct.Struct("<IIQQ")
-_NOTE_HEADER = struct.Struct("<III")
 _EXTENDED_COUNT = 0xFFFF  # the true number of program headers is in section header 0
 _MANY_SECTIONS = 1 << 17  # a linked file has under a hundred
 _LONG_CHAIN = 1 << 16  # symbols in one hash bucket; usual are two or three
 _LONG_NOTES = 1 << 16  # all notes of a file have a few hundred bytes
 _LONG_SECTION_NAME = 256
-_LONG_SECTION = 1 << 24  # decompressed; the large sections of DWARF are read in a process of their own
 _MANY_SEGMENTS = 1024  # a linked file has four or five
 _MANY_NEEDED = 1024
-_ZLIB_RATIO = 1032  # the most that deflate can compress
-_NT_GNU_BUILD_ID = 3
-_LONG_BUILD_ID = 64  # bytes; linkers write 8 to 32
-_ELFCOMPRESS_ZLIB = 1
-
-
-class ElfError(Exception):
-    """The bytes are no ELF file that can be read; the text says what is wrong."""
-
-
-class ElfUnsupported(ElfError):
-    """A sound ELF file of a kind that is not read here, such as a 32-bit one."""
-
-    def __init__(self, reason: str, machine: int | None = None, is_64bit: bool = True) -> None:
-        """Take the reason, and from the header: `machine` (EM_X86_64 is 62) and whether it is a 64-bit file."""
-        super().__init__(reason)
-        self.machine = machine
-        self.is_64bit = is_64bit
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,38 +60,6 @@ class Segment:
     def executable(self) -> bool:
         """Return whether code may run in it."""
         return bool(self.flags & P_FLAGS.PF_X)
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One section header with its bytes; `size` is in bytes in the file, `data` is decompressed."""
-
-    name: str
-    type: int
-    flags: int
-    vaddr: int
-    offset: int
-    size: int
-    raw: memoryview
-
-    @property
-    def is_compressed(self) -> bool:
-        """Return whether the section's bytes are compressed in the file."""
-        return bool(self.flags & SH_FLAGS.SHF_COMPRESSED)
-
-    @property
-    def data(self) -> memoryview:
-        """Return the section's bytes; raises ElfError if they are compressed and cannot be decompressed."""
-        return self.content(_LONG_SECTION)
-
-    def content(self, limit: int) -> memoryview:
-        """Return the section's bytes, at most so many where they are compressed; raises as `data` does."""
-        if not self.is_compressed:
-            return self.raw
-        if self.flags & SH_FLAGS.SHF_ALLOC:
-            # System V ABI, "Section Compression": what is loaded is never compressed.
-            raise ElfError(f"{self.name}: compressed, and loaded all the same")
-        return _decompressed(self.raw, self.name, limit)
 
 
 class Elf:
@@ -377,36 +326,3 @@ class Elf:
         if not len(ends):
             raise ElfError("hash table: its last chain has no end")
         return last + int(ends[0]) + 1
-
-
-def build_id_in_notes(notes: memoryview, align: int) -> str | None:
-    """Return the GNU build id in hex in the bytes of a note segment of that alignment, None if it is not there."""
-    position = 0
-    while position + _NOTE_HEADER.size <= len(notes):
-        name_size, size, kind = _NOTE_HEADER.unpack_from(notes, position)
-        name = position + _NOTE_HEADER.size
-        start = name + (name_size + align - 1) // align * align
-        if start + size > len(notes):
-            return None
-        if kind == _NT_GNU_BUILD_ID and size <= _LONG_BUILD_ID and bytes(notes[name : name + name_size]) == b"GNU\0":
-            return bytes(notes[start : start + size]).hex() or None
-        position = start + (size + align - 1) // align * align
-    return None
-
-
-def _decompressed(raw: memoryview, name: str, limit: int) -> memoryview:
-    if len(raw) < _COMPRESSION_HEADER.size:
-        raise ElfError(f"{name}: the compression header is cut off")
-    kind, _, size, _ = _COMPRESSION_HEADER.unpack_from(raw)
-    body = raw[_COMPRESSION_HEADER.size :]
-    if kind != _ELFCOMPRESS_ZLIB:
-        raise ElfError(f"{name}: compressed with method {kind}, not with zlib")
-    if not 0 < size <= min(_ZLIB_RATIO * len(body) + 1024, limit):
-        raise ElfError(f"{name}: {size} bytes cannot come from {len(body)}")
-    try:
-        data = zlib.decompressobj().decompress(body, size)
-    except zlib.error as error:
-        raise ElfError(f"{name}: {error}") from error
-    if len(data) != size:
-        raise ElfError(f"{name}: the compressed data is cut off")
-    return memoryview(data)

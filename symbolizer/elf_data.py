@@ -2,7 +2,8 @@
 
 import struct
 
-from symbolizer.elf import Elf, ElfError
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError
 
 _SYMBOL = struct.Struct("<IBBHQQ")
 _OBJECT = 1  # STT_OBJECT

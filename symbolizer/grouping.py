@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
+from symbolizer.choices import GroupBy
 from symbolizer.demangle import demangle
 from symbolizer.frame import Frame, Why
 
@@ -20,14 +20,6 @@ Frames = tuple[Frame, ...]
 
 #: Calls in the longest cycle that is recognized as recursion.
 LONGEST_CYCLE: Final = 8
-
-
-class GroupBy(StrEnum):
-    """What must agree in every frame of two stacks for them to be one site."""
-
-    FUNCTION = "function"
-    LINE = "line"
-    ADDRESS = "address"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Callable
 
-from symbolizer.elf import build_id_in_notes
+from symbolizer.elf_notes import build_id_in_notes
 
 #: Read(address, size) returns that memory, or raises OSError.
 Reader = Callable[[int, int], bytes]

@@ -12,7 +12,7 @@ import numpy as np
 
 from symbolizer.demangle import demangle
 from symbolizer.frame import Frame, Why
-from symbolizer.perf_map import PADDING, hex_numbers
+from symbolizer.hex_columns import PADDING, hex_numbers
 from symbolizer.printable import printable
 
 KERNEL = "[kernel]"

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +18,16 @@ from symbolizer.line_worker import LONGEST_ANSWER, LONGEST_MESSAGE
 
 #: Seconds for any request, and the bytes of .debug_info that take another second on a slow machine.
 BASE_TIME, BYTES_PER_SECOND = 15.0, 4 << 20
-#: Processes at work at once: reports wait for them, but the machine is not theirs.
+#: Processes at work at once: reports wait for them, but the machine is not theirs. Those that make tables start sooner
+#: than those that also read single entries, of which one is enough.
 MOST_WORKERS = 2
+TABLES, ENTRIES = "tables", "entries"
 #: Seconds between two calls of idle() while an answer is waited for.
 IDLE_PAUSE = 0.002
-_START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from symbolizer.line_worker import main; main()"
+_START = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from symbolizer.line_worker import main; main(sys.argv[2] == 'entries')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,11 @@ class Request:
     descriptors: Sequence[int]
     seconds: float = BASE_TIME
 
+    @property
+    def kind(self) -> str:
+        """Return which kind of worker can answer it."""
+        return TABLES if self.message["do"] == "convert" else ENTRIES
+
 
 class LineService:
     """Worker processes, started when first needed and ended with close(). `idle` is called while one is waited for."""
@@ -52,7 +62,7 @@ class LineService:
 
     def warm_up(self) -> None:
         """Start the workers now: they take as long to start as a request takes to make."""
-        while self._free_worker(dict.fromkeys(self._workers, (0, 0.0))) is not None:
+        while self._free_worker(TABLES, set(self._workers)) is not None:
             pass
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
@@ -62,7 +72,7 @@ class LineService:
         busy: dict[_Worker, tuple[int, float]] = {}
         try:
             while waiting or busy:
-                while waiting and (worker := self._free_worker(busy)) is not None:
+                while waiting and (worker := self._free_worker(waiting[-1][1].kind, busy.keys())) is not None:
                     number, request = waiting.pop()
                     if worker.send(request):
                         busy[worker] = number, time.monotonic() + request.seconds
@@ -77,13 +87,14 @@ class LineService:
                 _close(request.descriptors)
         return [answer or Answer(error="it was interrupted") for answer in answers]
 
-    def _free_worker(self, busy: dict[_Worker, tuple[int, float]]) -> _Worker | None:
-        for worker in self._workers:
+    def _free_worker(self, kind: str, busy: Set[_Worker]) -> _Worker | None:
+        mine = [worker for worker in self._workers if worker.kind == kind]
+        for worker in mine:
             if worker not in busy:
                 return worker
-        if len(self._workers) >= min(MOST_WORKERS, os.cpu_count() or 1):
+        if len(mine) >= (min(MOST_WORKERS, os.cpu_count() or 1) if kind == TABLES else 1):
             return None
-        self._workers.append(_Worker())
+        self._workers.append(_Worker(kind))
         return self._workers[-1]
 
     def _collect(self, busy: dict[_Worker, tuple[int, float]], answers: list[Answer | None]) -> None:
@@ -122,11 +133,12 @@ class LineService:
 class _Worker:
     """One process, and the socket to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _START, json.dumps(sys.path)],
+                [sys.executable, "-I", "-S", "-c", _START, json.dumps(sys.path), kind],
                 stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
     @property

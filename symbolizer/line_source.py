@@ -12,7 +12,9 @@ from mmap import mmap
 from typing import Any
 
 from symbolizer.cache_folder import CacheFolder
-from symbolizer.elf import Elf, ElfError, Section
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError
+from symbolizer.elf_section import Section
 from symbolizer.file_map import shared_descriptor
 from symbolizer.line_service import BASE_TIME, BYTES_PER_SECOND, Answer, LineService, Request
 from symbolizer.lines import LineTable, Location, tidy

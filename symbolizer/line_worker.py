@@ -28,8 +28,12 @@ NOBODY = 65534
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
 
-def main() -> None:
-    """Answer requests until the other side closes the socket that is standard input."""
+def main(reads_entries: bool) -> None:
+    """Answer requests until the other side closes the socket that is standard input.
+
+    Without reads_entries it answers `convert` only, and is there sooner.
+    """
+    _load(reads_entries)
     _give_up_rights()
     connection = socket.socket(fileno=0)
     while True:
@@ -46,14 +50,17 @@ def main() -> None:
             os.close(result)
 
 
-def _give_up_rights() -> None:
-    # Before the user changes: afterwards the modules may lie where nobody may read.
+def _load(reads_entries: bool) -> None:
+    """Load what answers need, before the user changes: afterwards it may lie where nobody may read."""
     import cffi  # noqa: F401
     import symbolic.debuginfo
     import symbolic.symcache  # noqa: F401
 
-    import symbolizer.die_names  # noqa: F401
+    if reads_entries:
+        import symbolizer.die_names  # noqa: F401
 
+
+def _give_up_rights() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (LONGEST_ANSWER, LONGEST_ANSWER))
@@ -69,11 +76,11 @@ def _give_up_rights() -> None:
 
 
 def _answer(request: dict[str, Any], descriptors: list[int]) -> tuple[dict[str, Any], int | None]:
-    from symbolizer import die_names
-
     try:
         if request["do"] == "convert":
             return {}, convert(descriptors, request)
+        from symbolizer import die_names
+
         if request["do"] == "ranges":
             return {}, _shared(die_names.unit_ranges(descriptors[0]).to_bytes())
         if request["do"] == "names":

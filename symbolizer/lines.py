@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 #: Characters; what is longer is no path that the kernel would open.
@@ -81,6 +82,7 @@ class LineTable:
         )
 
 
+@lru_cache(maxsize=4096)
 def tidy(path: str) -> str:
     """Return the path without `.` and `x/..`; the compilation folder stands before it already."""
     return posixpath.normpath(path[:LONGEST_PATH])

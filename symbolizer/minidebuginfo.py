@@ -7,7 +7,8 @@ gdb's manual, "Debugging information in a special section (MiniDebugInfo)", says
 import lzma
 from typing import Final
 
-from symbolizer.elf import Elf, ElfError
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError
 
 _SECTION: Final = ".gnu_debugdata"
 _LIMIT: Final = 64 << 20  # bytes when decompressed; libc's has 0.4 MB

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from symbolizer.cache_folder import CacheFolder
 from symbolizer.debug_files import DebugFile, DebugFiles
-from symbolizer.elf import Elf, ElfError
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError
 from symbolizer.frame import Why
 from symbolizer.line_service import LineService
 from symbolizer.line_source import LineSource

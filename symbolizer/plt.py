@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from symbolizer.elf import Elf, ElfError
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError
 from symbolizer.symbol_table import SYMBOL, StringTable
 
 _RELOCATION: Final = np.dtype([("slot", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<u8")])

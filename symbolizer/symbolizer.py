@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
 from symbolizer.cache_folder import CacheFolder
+from symbolizer.choices import Style
 from symbolizer.debug_files import DebugFiles
-from symbolizer.demangle import Style, demangle
+from symbolizer.demangle import demangle
 from symbolizer.frame import Frame, Why
 from symbolizer.line_service import LineService
 from symbolizer.line_source import LineSource, Piece

@@ -8,10 +8,12 @@ from itertools import chain
 
 import numpy as np
 
+from symbolizer.choices import GroupBy
 from symbolizer.frame import Frame, Why
-from symbolizer.grouping import GroupBy, drop_allocator_frames, fold_recursion, key
+from symbolizer.grouping import drop_allocator_frames, fold_recursion, key
+from symbolizer.jit_names import JitNames
+from symbolizer.jit_symbol import jit_symbol
 from symbolizer.mappings import Mapping, object_key
-from symbolizer.perf_map import JitNames, jit_symbol
 from symbolizer.symbolizer import Symbolizer
 from tracer.attach.tracee import Tracee
 from tracer.collect.sites import ANY_VERSION

@@ -7,7 +7,7 @@ import platform
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +23,7 @@ from tracer.attach.links import Links
 from tracer.attach.loader import LoadedObject
 from tracer.attach.objects import Objects
 from tracer.attach.program import Program
+from tracer.attach.seccomp import has_filter, return_probes_survive
 from tracer.attach.spawn import HeldCommand
 from tracer.attach.start import Prepared, prepare
 from tracer.attach.tracee import Tracee
@@ -37,7 +38,7 @@ from tracer.listener import Listener
 from tracer.naming import StackNamer
 from tracer.records import StackEnd
 from tracer.report.model import Report
-from tracer.settings import Settings
+from tracer.settings import AttachWay, Settings
 
 #: Say that something is under way when it takes longer than this, in seconds.
 PATIENCE = 0.5
@@ -133,6 +134,7 @@ class Session:
         finally:
             prepared.compilation.wait()
         program = self._program
+        _require_survival(self.tracees, self.way)
         self._links = Links(program, bare=settings.bare_traps)
         self._table = RuleTable(program.rules)
         self._reader = SiteReader(program, [tracee.volatile for tracee in self.tracees])
@@ -168,6 +170,12 @@ class Session:
                     self.listener.notice(f"process {tracee.process.pid} has not loaded that allocator yet; waiting for "
                                          f"it (searched: {searched})")
                     continue
+                if tracee.is_go():
+                    raise CannotTrace(
+                        f"Process {tracee.process.pid} ({tracee.process.comm}) is a Go program without C in it: its "
+                        "memory comes from Go's own runtime.",
+                        "Use Go's own profiler: import net/http/pprof, then go tool pprof "
+                        "http://HOST:PORT/debug/pprof/heap.")
                 raise CannotTrace(
                     f"Process {tracee.process.pid} ({tracee.process.comm}) has no allocator that leaktrace knows; "
                     f"searched: {searched}.",
@@ -260,6 +268,17 @@ class Session:
     def kernel_bytes(self) -> int:
         """Return how much kernel memory the maps hold."""
         return self._program.kernel_bytes() if self._program else 0
+
+
+def _require_survival(tracees: Sequence[Tracee], way: AttachWay) -> None:
+    """Raise CannotTrace if a return probe could end one of these."""
+    filtered = next((tracee.process for tracee in tracees if has_filter(tracee.process.folder)), None)
+    if filtered is not None and not return_probes_survive(way):
+        raise CannotTrace(
+            f"Process {filtered.pid} ({filtered.comm}) runs under a seccomp filter, and on this kernel a filter ends "
+            "processes that return from a probed function.",
+            "Use a kernel from 6.14 on or the latest of your stable series, or start the container with "
+            "--security-opt seccomp=unconfined.")
 
 
 def _make_symbolizer(settings: Settings, listener: Listener, idle: Callable[[], object]) -> Symbolizer:

@@ -6,8 +6,7 @@ import os
 from dataclasses import dataclass
 from enum import StrEnum
 
-from symbolizer.demangle import Style
-from symbolizer.grouping import GroupBy
+from symbolizer.choices import GroupBy, Style
 from tracer import limits
 
 

@@ -26,7 +26,7 @@ if __name__ == "__main__":
     LINES.warm_up()
 
 from symbolizer.cache_folder import CacheFolder, default_folder
-from symbolizer.demangle import Style
+from symbolizer.choices import Style
 from symbolizer.elf import Elf
 from symbolizer.file_map import FileMap, file_bytes
 from symbolizer.frame import Frame

@@ -58,7 +58,8 @@ def functions_of(path: Path) -> tuple[list[tuple[int, int]], dict[int, int]]:
     """Return the functions of a file as sorted (start, size), and start → file offset; empty if it has none."""
     import numpy as np
 
-    from symbolizer.elf import Elf, ElfError
+    from symbolizer.elf import Elf
+    from symbolizer.elf_error import ElfError
 
     try:
         with path.open("rb") as file:

@@ -13,23 +13,27 @@ from itertools import count, pairwise
 from pathlib import Path
 
 from symbolizer import line_program as lines_of_unit
-from symbolizer.cfa_program import GARBAGE, CommonEntry, Machine, UnwindRule
+from symbolizer.cfa_program import GARBAGE, CommonEntry, Machine
+from symbolizer.choices import Style
 from symbolizer.debug_files import DebugFiles
-from symbolizer.demangle import LONGEST, Style, demangle
-from symbolizer.elf import Elf, ElfError
+from symbolizer.demangle import LONGEST, demangle
+from symbolizer.elf import Elf
 from symbolizer.elf_data import find_data
+from symbolizer.elf_error import ElfError
 from symbolizer.frame import Frame
 from symbolizer.image_build_id import image_build_id
+from symbolizer.jit_symbol import jit_symbol
 from symbolizer.kallsyms import KernelTable
 from symbolizer.lines import LineTable
 from symbolizer.mappings import AddressSpace, parse_maps
 from symbolizer.minidebuginfo import minidebuginfo
-from symbolizer.perf_map import PerfMap, jit_symbol
+from symbolizer.perf_map import PerfMap
 from symbolizer.plt import plt_names
 from symbolizer.symbolizer import Symbolizer
 from symbolizer.unit_ranges import UnitRanges, pieces, unit_starts
 from symbolizer.unit_skips import UnitSkips
 from symbolizer.unwind_info import UnwindInfo
+from symbolizer.unwind_rule import UnwindRule
 from tests.programs.hostile_seeds import Part, elf_of
 
 Target = Callable[[bytes], None]

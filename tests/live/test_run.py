@@ -8,6 +8,7 @@ import os
 import pty
 import pwd
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import PATIENCE, ROOT, Lines, site
+from tests.live.test_command import early
 from tests.live.test_options import WORDS, run_tool
 
 Build = Callable[..., Path]
@@ -110,6 +112,14 @@ def test_however_it_ends(build: Build, tmp_path: Path, way: str, code: int) -> N
     assert site(report, "keeps_three").live == (300, 3)
 
 
+def test_the_first_instructions_are_traced(build: Build, tmp_path: Path) -> None:
+    """What a library's constructor and a global object's keep before main() is reported, at their own functions."""
+    library = build("live_early.c", "-shared", "-fPIC", name="live_early.so")
+    program = build("live_first.cpp", "-Wl,--no-as-needed", str(library), f"-Wl,-rpath,{library.parent}")
+    _, report = run_to_json(tmp_path, program)
+    assert early(report) == {"library_constructor": (1111, 1), "Early::Early": (2222, 1), "main": (3333, 1)}
+
+
 def test_nothing_of_leaktrace_on_stdout() -> None:
     """stdin, stdout and stderr are the command's: cat gives back what it gets, to the byte."""
     text = "first\n\tsecond \nlast without an end"
@@ -149,6 +159,14 @@ def test_signals_reach_the_command(build: Build, start: Callable[..., RunningToo
     assert code == 9 and "waits_for_signals" in said and "100 bytes in 1 allocation" in said
 
 
+def test_signals_reach_the_command_from_the_start(build: Build) -> None:
+    """A signal that comes while the command is still held is the command's too, and does not end leaktrace."""
+    library = build("run_early.c", "-shared", "-fPIC", name="run_early.so")
+    program = build("run_signals.c", "-Wl,--no-as-needed", str(library), f"-Wl,-rpath,{library.parent}")
+    answer = run(program, str(int(signal.SIGUSR1)))
+    assert answer.returncode == 9 and f"signal {int(signal.SIGUSR1)}" in answer.stdout.splitlines(), answer.stderr
+
+
 class Terminal:
     """A terminal, and a leaktrace that is the leader of its session, as in a terminal's window."""
 
@@ -173,9 +191,22 @@ class Terminal:
         """Read to the end; return the exit code."""
         while self._read():
             pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._reap()
+
+    def close(self) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            self._reap()
+        # The command, if it is still there, is hung up on.
+        os.close(self.fd)
+
+    def _reap(self) -> int:
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.pid = 0
+        return code
 
     def _read(self) -> bool:
+        assert select.select([self.fd], [], [], PATIENCE)[0], f"nothing came for {PATIENCE} s: {self.text}"
         try:
             data = os.read(self.fd, 4096)
         except OSError:
@@ -185,22 +216,38 @@ class Terminal:
         return bool(data)
 
 
-def test_a_terminal_stays_a_terminal(build: Build) -> None:
+@pytest.fixture
+def open_terminal() -> Iterator[Callable[..., Terminal]]:
+    """Return a function that starts leaktrace in a terminal of its own, which is closed with the test."""
+    terminals: list[Terminal] = []
+
+    def begin(*words: str, stdin: str | None = None) -> Terminal:
+        terminals.append(Terminal(*words, stdin=stdin))
+        return terminals[-1]
+
+    try:
+        yield begin
+    finally:
+        for terminal in terminals:
+            terminal.close()
+
+
+def test_a_terminal_stays_a_terminal(build: Build, open_terminal: Callable[..., Terminal]) -> None:
     """The command's streams are the terminal, and Ctrl-C typed there reaches it once, and does not end leaktrace."""
-    terminal = Terminal("run", "--", str(build("run_signals.c")), str(int(signal.SIGQUIT)))
+    terminal = open_terminal("run", "--", str(build("run_signals.c")), str(int(signal.SIGQUIT)))
     terminal.until("ready")
     assert "terminals 111" in terminal.text
     os.write(terminal.fd, b"\x03")
     terminal.until("signal 2\r\n")
     os.write(terminal.fd, b"\x1c")
     assert terminal.rest() == 9
-    assert re.findall(r"^signal \d+", terminal.text, re.MULTILINE)[-1] == "signal 3"
-    assert terminal.text.count("signal 2\r\n") == 1 and "waits_for_signals" in terminal.text
+    assert (terminal.text.count("signal 2\r\n"), terminal.text.count("signal 3\r\n")) == (1, 1)
+    assert "waits_for_signals" in terminal.text
 
 
-def test_ctrl_c_comes_once_where_the_input_is_a_file(build: Build) -> None:
+def test_ctrl_c_comes_once_where_the_input_is_a_file(build: Build, open_terminal: Callable[..., Terminal]) -> None:
     """`leaktrace run program < file` in a terminal: the terminal has sent Ctrl-C to the command, leaktrace does not again."""
-    terminal = Terminal("run", "--", str(build("run_signals.c")), str(int(signal.SIGUSR1)), stdin="/dev/null")
+    terminal = open_terminal("run", "--", str(build("run_signals.c")), str(int(signal.SIGUSR1)), stdin="/dev/null")
     terminal.until("ready")
     assert "terminals 011" in terminal.text
     for _ in range(5):
@@ -256,7 +303,7 @@ def test_sudos_own_environment_is_the_users(build: Build) -> None:
 
 
 def test_outputs_belong_to_the_user(tmp_path: Path) -> None:
-    """Files that leaktrace makes for a user of sudo are that user's; with --as-root too they are root's."""
+    """Files that leaktrace makes for a user of sudo are that user's."""
     paths = {option: tmp_path / option[2:] for option in ("--output", "--junit", "--sarif")}
     options = [word for option, path in paths.items() for word in (option, str(path))]
     run("true", options=options, environment=SUDO)
@@ -289,11 +336,20 @@ def test_exec_begins_again(build: Build, start: Callable[..., RunningTool]) -> N
 
 
 def test_exec_of_a_short_life(build: Build, tmp_path: Path) -> None:
-    """A program that ends at once after exec has its names too, and the report says which program it was."""
+    """A program that ends at once after exec has its names too."""
     code, report = run_to_json(tmp_path, "sh", "-c", f"exec {build('run_ends.c')}")
     assert code == 0 and (report["totals"]["live_bytes"], report["totals"]["live_count"]) == (300, 3)
     assert site(report, "keeps_three").live == (300, 3), report["sites"]
-    assert report["target"]["comm"] == "run_ends" and report["target"]["exe"].endswith("/run_ends")
+
+
+def test_the_report_is_about_the_last_program(build: Build, start: Callable[..., RunningTool]) -> None:
+    """After exec, a report is about the program that then ran, by name, and not about the shell that began it."""
+    tool = start("--", "sh", "-c", f"exec {build('run_steps.c')} 2")
+    tool.out.until(lambda line: line == "ready")
+    tool.err.until(lambda line: "ran another program" in line)
+    tool.go()
+    code, said = tool.wait()
+    assert code == 0 and re.search(r"^run_steps \(pid \d+\): ", said, re.MULTILINE), said
 
 
 def test_a_command_that_leaves_a_process_is_said_to(build: Build, start: Callable[..., RunningTool]) -> None:

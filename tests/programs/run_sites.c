@@ -17,6 +17,7 @@ NOINLINE static void another(void)
 }
 
 int moved_data[5000] = {1};
+#line 501
 #endif
 
 NOINLINE static void first_site(int count)

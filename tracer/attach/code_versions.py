@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
-from symbolizer.unwind_info import UnwindRule
+from symbolizer.unwind_rule import UnwindRule
 from tracer.attach.objects import Objects
 from tracer.collect.unwind_rules import END_RULE, NO_CODE, RuleTable, Unwinder
 from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK, INTERRUPTED

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import capstone
 from capstone import x86_const as x86
 
-from symbolizer.elf import Elf, ElfError
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError
 from symbolizer.unwind_info import UnwindInfo
 
 #: A function with more parts than this is not one that hands out memory.

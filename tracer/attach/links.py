@@ -12,6 +12,7 @@ from symbolizer.unwind_info import UnwindInfo
 from tracer.attach import bpf_syscall, perf_event
 from tracer.attach.allocators import EntryPoint, FoundAllocator, FoundFunction
 from tracer.attach.exits import find_exits
+from tracer.attach.go_program import REASON, is_go, is_go_function
 from tracer.attach.kernel import attach_type
 from tracer.attach.probe_sites import ProbeSite, probe_site
 from tracer.attach.program import Program
@@ -51,7 +52,11 @@ class Plan:
 def plan_probes(elf: Elf, unwind: UnwindInfo, allocator: FoundAllocator) -> Plan:
     """Choose the place of every probe of the allocator that elf defines."""
     probes, skipped = [], []
+    go = is_go(elf)
     for function in allocator.functions:
+        if go and is_go_function(function.symbol):
+            skipped.append((function.symbol, REASON))
+            continue
         offset = elf.vaddr_to_file_offset(function.vaddr)
         if offset is None:
             skipped.append((function.symbol, "its code is not in the file"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
 from symbolizer.object_file import ObjectFile
 from symbolizer.symbolizer import Symbolizer
-from symbolizer.unwind_info import RuleKind, UnwindInfo, UnwindRule
+from symbolizer.unwind_info import UnwindInfo
+from symbolizer.unwind_rule import RuleKind, UnwindRule
 from tracer.attach.target import Process
 from tracer.collect.unwind_rules import FRAME_POINTER_RULE
 

@@ -83,7 +83,8 @@ class Process:
     def _is_mapped_there(self, data: bytes | mmap.mmap, mapping: Mapping) -> bool:
         """Return whether a file found by its path is the mapped one: numbers of inodes are used again."""
         # Only where /proc/PID/map_files cannot be used; numpy takes longer to load than a process to find.
-        from symbolizer.elf import Elf, ElfError
+        from symbolizer.elf import Elf
+        from symbolizer.elf_error import ElfError
         from symbolizer.image_build_id import image_build_id
 
         try:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from symbolizer.elf import Elf, ElfError
+from symbolizer.elf import Elf
 from symbolizer.elf_data import find_data
+from symbolizer.elf_error import ElfError
+from symbolizer.jit_names import JitNames
 from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
-from symbolizer.perf_map import JitNames
 from tracer.attach.allocators import FoundAllocator, custom_entries, find_allocator, find_custom
 from tracer.attach.code_versions import CodeVersions, code_of
+from tracer.attach.go_program import is_go
 from tracer.attach.links import Links, Plan, plan_probes
 from tracer.attach.objects import Objects
 from tracer.attach.program import Program
@@ -234,6 +236,14 @@ class Tracee:
     def knows_allocator(self) -> bool:
         """Return whether something that allocates was attached."""
         return any(probe.entry.returns for each in self.attached for probe in each.plan.probes)
+
+    def is_go(self) -> bool:
+        """Return whether the program is one in Go, whose memory comes from its own runtime."""
+        for key, mapping in self.space.objects().items():
+            file = self._objects.open(self.process, key, mapping)
+            if file.elf is not None and is_go(file.elf):
+                return True
+        return False
 
     def may_load_more(self) -> bool:
         """Return whether a dynamic loader was found, which tells of libraries that come later."""

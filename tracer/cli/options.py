@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from symbolizer.demangle import Style
-from symbolizer.grouping import GroupBy
+from symbolizer.choices import GroupBy, Style
 from tracer.cli.values import AllocFunction, FreeFunction, Positive, Size
 from tracer.errors import UsageError
 from tracer.settings import AttachWay, Settings, UnwindWay

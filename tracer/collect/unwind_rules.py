@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from symbolizer.unwind_info import BpKind, RuleKind, UnwindRule
+from symbolizer.unwind_rule import BpKind, RuleKind, UnwindRule
 from tracer.records import ADDRESS_BITS, ADDRESS_MASK, COPY_PIECE, IMAGE_MASK, INTERRUPTED, StackEnd
 
 #: 2^64 / golden ratio, as in bpf/stack.c.

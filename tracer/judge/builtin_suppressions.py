@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tracer.judge.fingerprint import module_name, plain_name
-from tracer.judge.suppressions import Stack, Suppression, glob
+from tracer.judge.patterns import glob
+from tracer.judge.stack_rule import Stack
+from tracer.judge.suppressions import Suppression
 
 _LIBC = ("libc.so", "libpthread.so", "libdl.so", "libresolv.so", "libnss_*.so")
 _LOADER = ("ld-linux*.so", "ld.so", "ld64.so")

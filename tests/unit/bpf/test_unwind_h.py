@@ -15,7 +15,8 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symbolizer.unwind_info import BpKind, RuleKind, UnwindInfo, UnwindRule
+from symbolizer.unwind_info import UnwindInfo
+from symbolizer.unwind_rule import BpKind, RuleKind, UnwindRule
 
 HEADER = Path(__file__).parents[3] / "bpf" / "unwind.h"
 

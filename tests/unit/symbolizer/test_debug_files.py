@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from symbolizer.debug_files import DebugFile, DebugFiles
-from symbolizer.elf import Elf, ElfError
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError
 
 Build = Callable[..., Path]
 LIBC = Path("/usr/lib/x86_64-linux-gnu/libc.so.6")

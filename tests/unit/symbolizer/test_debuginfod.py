@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from symbolizer.debug_files import DebugFiles
-from symbolizer.debuginfod import Debuginfod, Limits, default_cache
+from symbolizer.debuginfod import Debuginfod, default_cache
+from symbolizer.download import Limits
 from symbolizer.elf import Elf
 
 Build = Callable[..., Path]
@@ -478,20 +479,6 @@ def test_the_environment_says_where_the_cache_lies(folder: Path) -> None:
     assert default_cache(home) == folder / ".cache/debuginfod_client"
     (folder / ".debuginfod_client_cache").mkdir()
     assert default_cache({**home, "XDG_CACHE_HOME": "/x"}) == folder / ".debuginfod_client_cache"
-
-
-@pytest.mark.parametrize(
-    ("environ", "limits"),
-    [
-        ({}, Limits(90, 600, 1 << 30)),
-        ({"DEBUGINFOD_TIMEOUT": "5", "DEBUGINFOD_MAXTIME": "7", "DEBUGINFOD_MAXSIZE": "9"}, Limits(5, 7, 9)),
-        ({"DEBUGINFOD_TIMEOUT": "-1", "DEBUGINFOD_MAXTIME": "0", "DEBUGINFOD_MAXSIZE": "0"}, Limits(None, None, None)),
-        ({"DEBUGINFOD_TIMEOUT": "soon", "DEBUGINFOD_MAXTIME": "nan", "DEBUGINFOD_MAXSIZE": ""}, Limits()),
-        ({"DEBUGINFOD_TIMEOUT": "inf", "DEBUGINFOD_MAXTIME": "1e300"}, Limits()),
-    ],
-)
-def test_the_environment_sets_the_limits(environ: dict[str, str], limits: Limits) -> None:
-    assert Limits.from_environment(environ) == limits
 
 
 def test_the_cache_is_shared_with_elfutils(serve: Serve, folder: Path, content: bytes) -> None:

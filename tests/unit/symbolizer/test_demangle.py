@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from symbolizer.demangle import LONGEST, READABLE, Style, demangle, shorten
+from symbolizer.choices import Style
+from symbolizer.demangle import LONGEST, READABLE, demangle, shorten
 
 STRING = "std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> >"
 OPERATOR = re.compile(r"\boperator(?:\(\)|\[\]|->\*?|<=>|<<=?|>>=?|<=|>=|<|>)")
@@ -193,7 +194,7 @@ def _pairs(text: str) -> bool:
 @pytest.fixture(scope="module")
 def library_names() -> list[str]:
     """Return the C++ names that libstdc++ exports; every program in C++ has it mapped."""
-    maps = "import cxxfilt; cxxfilt.demangle('_Znwm'); print(open('/proc/self/maps').read())"
+    maps = "import ctypes; ctypes.CDLL('libstdc++.so.6'); print(open('/proc/self/maps').read())"
     text = subprocess.run([sys.executable, "-c", maps], check=True, capture_output=True, text=True).stdout
     path = next(line.split()[-1] for line in text.splitlines() if "libstdc++" in line)
     assert Path(path).exists()

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symbolizer.demangle import Style, demangle
+from symbolizer.choices import GroupBy, Style
+from symbolizer.demangle import demangle
 from symbolizer.frame import Frame, Why
-from symbolizer.grouping import LONGEST_CYCLE, GroupBy, drop_allocator_frames, fold_recursion, key
+from symbolizer.grouping import LONGEST_CYCLE, drop_allocator_frames, fold_recursion, key
 
 USER = Frame(0x9000, "work", 4, "/usr/bin/x", "ab", "x.c", 7)
 STOPPED = Frame(0x9000, why=Why.UNWIND_STOPPED)

@@ -37,10 +37,11 @@ from symbolizer.demangle import demangle
 from symbolizer.elf import Elf
 from symbolizer.frame import Frame, Why
 from symbolizer.image_build_id import image_build_id
+from symbolizer.jit_symbol import jit_symbol
 from symbolizer.line_service import BASE_TIME, Answer, LineService, Request
 from symbolizer.line_source import LineSource
 from symbolizer.minidebuginfo import minidebuginfo
-from symbolizer.perf_map import PerfMap, jit_symbol
+from symbolizer.perf_map import PerfMap
 from symbolizer.plt import plt_names
 from symbolizer.symbolizer import Symbolizer
 from symbolizer.unit_skips import UnitSkips

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from symbolizer.elf import Elf, ElfError
+from symbolizer.elf import Elf
+from symbolizer.elf_error import ElfError
 from symbolizer.plt import plt_names
 
 Build = Callable[..., Path]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from symbolizer.cfa_program import CommonEntry, Machine, read_pointer, read_sleb, read_uleb
-from symbolizer.unwind_info import BpKind, RuleKind, UnwindInfo, UnwindRule
+from symbolizer.unwind_info import UnwindInfo
+from symbolizer.unwind_rule import BpKind, RuleKind, UnwindRule
 
 LIBC = Path("/usr/lib/x86_64-linux-gnu/libc.so.6")
 ROWS_OF_LIBC = 20_000
@@ -272,103 +272,6 @@ def test_a_long_program_is_refused(realigned: bytes) -> None:
     entry = struct.unpack_from("<Q", realigned, 24)[0]
     kinds = {UnwindInfo(realigned, limit=2).rule_at(address).kind for address in (entry, entry + 8)}
     assert kinds <= {RuleKind.UNSUPPORTED, RuleKind.UNKNOWN}
-
-
-def test_a_program_remembers_a_bounded_number_of_states() -> None:
-    """DW_CFA_remember_state without end is an error, not a full memory."""
-    machine = Machine(CommonEntry(1, -8, 16, 0, True, False, (7, 8), {16: -8}), 0)
-    with pytest.raises(OverflowError):
-        machine.run(b"\x0a" * 100_000, 0, 0)
-
-
-@pytest.mark.parametrize("program", [b"\x02", b"\x03\x01", b"\x04\x01\x01", b"\x0e", b"\x0e\x80", b"\x86", b"\x0f\x02\x06"])
-def test_truncated_operands_are_errors(program: bytes) -> None:
-    """An operand that the program's end cuts off is never read as something shorter."""
-    machine = Machine(CommonEntry(1, -8, 16, 0, True, False, (7, 8), {16: -8}), 0)
-    with pytest.raises((ValueError, LookupError)):
-        machine.run(program, 100, 0)
-
-
-def test_set_loc_moves_the_location() -> None:
-    """DW_CFA_set_loc reads a pointer in the encoding of the CIE, relative to where the pointer is mapped."""
-    entry = CommonEntry(1, -8, 16, 0x1B, True, False, (7, 8), {16: -8})
-    program = b"\x01" + struct.pack("<i", 0x10) + b"\x0e\x20"  # set_loc 0x2001 + 0x10; def_cfa_offset 32
-    for target, offset in ((0x2010, 8), (0x2011, 32)):
-        machine = Machine(entry, 0x2000)
-        machine.run(program, target, 0x2000)
-        assert machine.rule() == UnwindRule(RuleKind.CFA_SP, offset)
-
-
-@given(st.integers(-(1 << 63), (1 << 63) - 1), st.booleans())
-def test_leb128(value: int, signed: bool) -> None:
-    """LEB128 numbers are read as they were written."""
-    value = value if signed else abs(value)
-    written, rest = bytearray(), value
-    while not (rest == 0 and (not signed or not written or not written[-1] & 0x40)) and not (
-        signed and rest == -1 and written and written[-1] & 0x40
-    ):
-        written.append(rest & 0x7F)
-        rest >>= 7
-    written = written or bytearray(1)
-    encoded = bytes(byte | 0x80 for byte in written[:-1]) + bytes(written[-1:])
-    assert (read_sleb if signed else read_uleb)(encoded + b"\xff", 0) == (value, len(encoded))
-
-
-@pytest.mark.parametrize(
-    ("encoding", "written", "value"),
-    [
-        (0x00, struct.pack("<Q", 0x1234567890), 0x1234567890),
-        (0x03, struct.pack("<I", 0xFFFFFFFE), 0xFFFFFFFE),
-        (0x04, struct.pack("<Q", 7), 7),
-        (0x0B, struct.pack("<i", -2), 0xFFFFFFFFFFFFFFFE),
-        (0x1B, struct.pack("<i", -2), 0xFFE),
-        (0x1C, struct.pack("<q", -2), 0xFFE),
-        (0x3B, struct.pack("<i", -2), 0x1FFE),
-        (0x33, struct.pack("<I", 2), 0x2002),
-        (0x12, struct.pack("<H", 2), 0x1002),
-        (0x11, b"\x02", 0x1002),
-        (0x19, b"\x7e", 0xFFE),
-    ],
-)
-def test_pointer_encodings(encoding: int, written: bytes, value: int) -> None:
-    """Every pointer encoding found in practice is read: absolute, relative to itself, relative to a base."""
-    assert read_pointer(b"?" + written, 1, encoding, 0x1000, 0x2000) == (value, 1 + len(written))
-
-
-@pytest.mark.parametrize("encoding", [0x9B, 0x20, 0x40, 0x50, 0x05])
-def test_other_pointer_encodings_are_errors(encoding: int) -> None:
-    """Indirect, text-relative, function-relative, aligned and reserved pointers are not guessed."""
-    with pytest.raises((ValueError, LookupError)):
-        read_pointer(bytes(16), 0, encoding, 0)
-
-
-RULES = st.builds(
-    UnwindRule,
-    st.sampled_from(RuleKind),
-    st.integers(-(1 << 31), (1 << 31) - 1),
-    st.sampled_from(BpKind),
-    st.integers(-(1 << 23), (1 << 23) - 1),
-)
-
-
-@given(RULES)
-def test_a_rule_survives_its_encoding(rule: UnwindRule) -> None:
-    """A rule is the same after it has been a u64."""
-    assert 0 <= rule.encode() < 1 << 64
-    assert UnwindRule.decode(rule.encode()) == rule
-
-
-@given(st.integers(0, (1 << 64) - 1))
-def test_any_number_can_be_decoded(encoded: int) -> None:
-    """A u64 that is no rule is decoded as unsupported."""
-    assert UnwindRule.decode(encoded).encode() in (encoded, RuleKind.UNSUPPORTED)
-
-
-@pytest.mark.parametrize(("cfa", "bp"), [(1 << 31, 0), (-(1 << 31) - 1, 0), (8, 1 << 23), (8, -(1 << 23) - 1)])
-def test_an_offset_that_does_not_fit_is_unsupported(cfa: int, bp: int) -> None:
-    """An offset is never cut to its field."""
-    encoded = UnwindRule(RuleKind.CFA_SP, cfa, BpKind.AT_CFA, bp).encode()
-    assert UnwindRule.decode(encoded).kind == RuleKind.UNSUPPORTED
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from symbolizer.unwind_info import RuleKind, UnwindRule
+from symbolizer.unwind_rule import RuleKind, UnwindRule
 from tracer import records
 from tracer.attach.program import Program
 from tracer.attach.tracee import Tracee

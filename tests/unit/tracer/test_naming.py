@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from symbolizer.choices import GroupBy
 from symbolizer.frame import Frame, Why
-from symbolizer.grouping import GroupBy
 from symbolizer.mappings import AddressSpace, object_key, parse_maps
 from symbolizer.symbolizer import Symbolizer
 from tracer import records

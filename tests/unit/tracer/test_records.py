@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from symbolizer.unwind_info import RuleKind
+from symbolizer.unwind_rule import RuleKind
 from tracer import limits, records
 from tracer.collect.unwind_rules import UCONTEXT_BP, UCONTEXT_PC, UCONTEXT_SP
 

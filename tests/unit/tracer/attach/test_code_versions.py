@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from symbolizer.mappings import AddressSpace, parse_maps
-from symbolizer.unwind_info import RuleKind, UnwindRule
+from symbolizer.unwind_rule import RuleKind, UnwindRule
 from tracer import records
 from tracer.attach.code_versions import CodeVersions
 from tracer.collect.unwind_rules import NO_CODE, RuleTable, rule_key

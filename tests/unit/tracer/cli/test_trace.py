@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from symbolizer.demangle import Style
-from symbolizer.grouping import GroupBy
+from symbolizer.choices import GroupBy, Style
 from tracer.cli.trace import build_settings, command
 from tracer.errors import ExitCode, UsageError
 from tracer.limits import MAX_SLOTS

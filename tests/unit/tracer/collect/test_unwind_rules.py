@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from symbolizer.unwind_info import BpKind, RuleKind, UnwindRule
+from symbolizer.unwind_rule import BpKind, RuleKind, UnwindRule
 from tracer import records
 from tracer.collect.unwind_rules import (
     FRAME_POINTER_RULE,

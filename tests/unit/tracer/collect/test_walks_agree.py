@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from symbolizer.unwind_info import BpKind, RuleKind, UnwindRule
+from symbolizer.unwind_rule import BpKind, RuleKind, UnwindRule
 from tracer import records
 from tracer.collect.unwind_rules import FRAME_POINTER_RULE, Miss, RuleTable, Unwinder
 from tracer.records import ADDRESS_MASK, StackEnd
