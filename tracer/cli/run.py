@@ -12,7 +12,8 @@ from tracer.errors import ExitCode, UsageError
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "ignore_unknown_options": False},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100,
+                      "allow_interspersed_args": False},
     epilog="Exit codes: the command's own (128 + N for signal N); 23 over a budget of --fail-on; 4 where a budget was "
            "given and the measurement is not complete; 2 wrong usage, 3 cannot trace.")
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGUMENT]...")
