@@ -38,6 +38,27 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* In a new task's flags (linux/sched.h): it is a thread of this process. */
+#define CLONE_THREAD 0x00010000
+
+/* task_newtask(task, clone_flags): runs in whoever makes a thread or a process. */
+int process_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 *slot, index;
+	struct image *image;
+
+	if (ctx->args[1] & CLONE_THREAD)
+		return 0;
+	slot = traced_slot();
+	if (!slot)
+		return 0;
+	index = *slot;
+	image = images.lookup(&index);
+	if (image)
+		__sync_fetch_and_add(&image->children, 1);
+	return 0;
+}
+
 /* On the dynamic loader's _dl_debug_state, which it calls for debuggers after each change. */
 int process_mappings(struct pt_regs *ctx)
 {

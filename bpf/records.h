@@ -84,7 +84,8 @@ struct image {
 	u32 code; /* changes when code is unmapped: rules and stacks of before are no longer those of the same addresses */
 	u64 trampoline;   /* where the kernel makes probed functions return to; 0 while not known */
 	u64 loader_state; /* address of the dynamic loader's r_debug.r_state (link.h); 0 while not known */
-	u64 unmapping;    /* the loader is at it: code changes once more when it is done */
+	u32 unmapping;    /* the loader is at it: code changes once more when it is done */
+	u32 children;     /* processes it has made, which are not traced */
 };
 RECORD_SIZE(struct image, 32);
 

@@ -93,6 +93,8 @@ class KernelEvents:
 
     def _follow_exec(self, tracee: Tracee, image: int) -> None:
         live, count = self._reader.drop_image(tracee.image)
+        tracee.became(image)
+        # Misses of the new image stand behind this record, and are answered before anybody looks again.
+        tracee.read_mappings()
         self._listener.notice(f"process {tracee.process.pid} ran another program (exec): {count} blocks of the old one "
                               f"({live} bytes) are gone and no longer counted")
-        tracee.became(image)

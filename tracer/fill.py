@@ -65,6 +65,7 @@ def fill_report(
                 blocks=_blocks(snapshot, row),
             )
         )
+    targets = tuple(Target(each.process.pid, each.process.comm, each.exe, each.children) for each in tracees)
     losses = tuple(
         LossNote(loss.name, loss.count, loss.bytes, _MEANINGS[loss.name].meaning.format(bytes=loss.bytes),
                  _MEANINGS[loss.name].remedy)
@@ -74,7 +75,7 @@ def fill_report(
         taken=taken,
         elapsed_s=elapsed_s,
         kernel=kernel,
-        targets=tuple(Target(each.process.pid, each.process.comm, each.exe) for each in tracees),
+        targets=targets,
         totals=_totals(snapshot),
         findings=tuple(findings),
         losses=losses,
@@ -82,8 +83,14 @@ def fill_report(
         total_error=_total_error(snapshot) if settings.sampling else None,
         sampling=_sampling(settings),
         last=last,
-        notes=notes_on([finding.frames for finding in findings]),
+        notes=(*_of_children(targets), *notes_on([finding.frames for finding in findings])),
     )
+
+
+def _of_children(targets: Sequence[Target]) -> list[str]:
+    """Return who made processes that are not traced."""
+    return [f"{each.children} child process{'es' if each.children > 1 else ''} of {each.comm} (pid {each.pid}) "
+            f"{'were' if each.children > 1 else 'was'} not traced" for each in targets if each.children]
 
 
 class _Gains:

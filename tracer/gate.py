@@ -26,12 +26,16 @@ class _Sums:
 
 @dataclass(slots=True)
 class Gate:
-    """The rules of one run. error_exit_code: what a run over budget ends with."""
+    """The rules of one run. error_exit_code: what a run over budget ends with.
+
+    ignore_children: processes that were not traced do not make a judgement uncertain.
+    """
 
     budgets: Sequence[Budget] = ()
     suppressions: Suppressions = field(default_factory=lambda: Suppressions(()))
     baseline: Baseline | None = None
     error_exit_code: int = ExitCode.LEAKS
+    ignore_children: bool = False
 
     def __post_init__(self) -> None:
         if self.baseline is not None and not self.budgets:
@@ -60,14 +64,17 @@ class Gate:
             judged[finding.rank] = self._weigh(finding, marks[finding.rank], change_text, sums)
         sites = tuple(judged[finding.rank] for finding in report.findings)
         totals = tuple(each.text for each in self.budgets if each.over_total and each.fails(None, sums))
+        undecided = any(each.undecided(site, sums) for each in self.budgets if not each.over_total
+                        for site, _ in open_sites)
         failed = bool(totals) or any(site.outcome is Outcome.FAILED for site in sites)
         return Judgement(
             sites,
             totals,
-            self._exit_code(report, command_status, failed=failed),
+            self._exit_code(report, command_status, failed=failed, undecided=undecided),
             tuple(f"{each.name} ({each.place})" for each in self.suppressions.unused),
             tuple(SuppressionUse(each.name, each.place, use.sites, use.blocks, use.bytes)
                   for each, use in self.suppressions.used.items()),
+            self._conclude(report, sites, totals, undecided=undecided),
         )
 
     def _grown(self, findings: Sequence[Finding], marks: dict[int, str]) -> dict[str, Growth] | None:
@@ -93,10 +100,36 @@ class Gate:
         reason = "; ".join([*broken, change] if change else broken)
         return Judged(finding, Outcome.FAILED if broken else Outcome.PASSED, reason, mark)
 
-    def _exit_code(self, report: Report, command_status: int, *, failed: bool) -> int:
-        if self.judges and not report.complete:
+    def _exit_code(self, report: Report, command_status: int, *, failed: bool, undecided: bool) -> int:
+        if not self.judges:
+            return command_status
+        if not report.complete:
+            return ExitCode.INCOMPLETE
+        if not failed and (undecided or self._has_untraced(report)):
             return ExitCode.INCOMPLETE
         return self.error_exit_code if failed else command_status
+
+
+    def _conclude(
+        self, report: Report, sites: Sequence[Judged], totals: Sequence[str], *, undecided: bool
+    ) -> str:
+        """Return in one sentence what the exit code says."""
+        if not self.judges:
+            return ""
+        over = sum(site.outcome is Outcome.FAILED for site in sites)
+        found = f"{over} site{'s' * (over != 1)} over budget" if over else "sums over budget" if totals else ""
+        if not report.complete:
+            return f"NOT CERTAIN: events were lost, so nothing is decided{f' ({found})' if found else ''}"
+        if found:
+            return f"FAILED: {found}"
+        if undecided:
+            return "NOT CERTAIN: a figure that --fail-on compares could not be measured in this time"
+        if self._has_untraced(report):
+            return "NOT CERTAIN: child processes were not traced; --ignore-children judges the command alone"
+        return "PASSED: no site is over budget"
+
+    def _has_untraced(self, report: Report) -> bool:
+        return not self.ignore_children and any(target.children for target in report.targets)
 
 
 def _describe(change: Growth | None) -> str:

@@ -49,7 +49,8 @@ SITE = np.dtype(
 #: What one in large_variance stands for, in square bytes.
 LARGE_VARIANCE = float(1 << 32)
 RULE_BUCKET = np.dtype([("keys", "u8", (RULES_PER_BUCKET,)), ("rules", "u8", (RULES_PER_BUCKET,))])
-IMAGE = np.dtype([("number", "u4"), ("code", "u4"), ("trampoline", "u8"), ("loader_state", "u8"), ("unmapping", "u8")])
+IMAGE = np.dtype([("number", "u4"), ("code", "u4"), ("trampoline", "u8"), ("loader_state", "u8"), ("unmapping", "u4"),
+                  ("children", "u4")])
 LOSS_COUNT = np.dtype([("count", "u8"), ("bytes", "u8")])
 #: struct event: kind, slot, tid, image, ns. Events come one by one, so these are no dtypes.
 EVENT_STRUCT = struct.Struct("<IIIIQ")

@@ -140,7 +140,7 @@ class Session:
         self._reader = SiteReader(program, [tracee.volatile for tracee in self.tracees])
         for tracee in self.tracees:
             tracee.bind(program, self._table)
-        program.watch_exec()
+        program.watch_processes()
         _hurry()
         self._namer = StackNamer(self.symbolizer, self.tracees, settings.group_by, raw=settings.raw_stacks,
                                  idle=self._drain_ring)

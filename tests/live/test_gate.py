@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +14,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.live.conftest import functions
+from tests.live.conftest import PATIENCE, ROOT, functions
+from tests.live.test_options import WORDS
 from tests.live.test_run import RunningTool, run, run_to_json
 
 Build = Callable[..., Path]
@@ -156,7 +160,8 @@ def test_what_glibc_keeps_is_accepted(build: Build) -> None:
 
 def printed_suppressions(said: str) -> str:
     """Return the suppressions that stand in a report."""
-    return said[said.index("{\n"):said.rindex("}\n") + 2]
+    entries = re.findall(r"^\{\n(?: .*\n)+\}\n", said, re.MULTILINE)
+    return "".join(entries)
 
 
 def test_printed_suppressions_silence_what_they_were_printed_for(sites: Path, tmp_path: Path) -> None:
@@ -167,6 +172,14 @@ def test_printed_suppressions_silence_what_they_were_printed_for(sites: Path, tm
     assert run(sites, "2", "0", options=options).returncode == 0
     answer = run(sites, "2", "1", options=options)
     assert answer.returncode == 23 and list(outcomes(answer.stderr)) == [SECOND]
+
+
+def test_printed_suppressions_of_a_program_without_names(build: Build, tmp_path: Path) -> None:
+    """Where a stack has no names, what is printed for it does not accept the program's other sites."""
+    stripped, path = build("run_sites.c", "-s", name="stripped"), tmp_path / "pasted.supp"
+    path.write_text(printed_suppressions(run(stripped, "2", "0", options=("--print-suppressions",)).stderr))
+    answer = run(stripped, "2", "5", options=("--suppressions", str(path), "--fail-on", "bytes>0"))
+    assert answer.returncode == 23, answer.stderr
 
 
 def test_suppressed_sites_are_not_printed_as_suppressions(build: Build) -> None:
@@ -240,6 +253,26 @@ def test_every_output_has_the_site(sites: Path, tmp_path: Path, monkeypatch: pyt
     (found,) = [site for site in report["sites"] if FIRST in functions(site)]
     assert (report["schema"], found["bytes"], found["frames"][0]["line"]) == ("leaktrace/1", 200, line)
     assert report["last"] and report["complete"]
+
+
+@pytest.mark.parametrize(("stream", "options"), [("stderr", ()), ("stdout", ("--github",))])
+def test_a_reader_that_has_gone_changes_no_judgement(build: Build, stream: str, options: tuple[str, ...]) -> None:
+    """`leaktrace run ... | head`: a report that nobody reads to its end has the exit code of one that was read."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    out, err = (writer if name == stream else subprocess.DEVNULL for name in ("stdout", "stderr"))
+    code = subprocess.run([*WORDS, "run", *options, "--fail-on", "bytes>0", "--", build("run_ends.c")], cwd=ROOT,
+                          stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=PATIENCE, check=False).returncode
+    os.close(writer)
+    assert code == 23
+
+
+@pytest.mark.parametrize("option", ["--output", "--junit", "--sarif"])
+def test_a_full_disk_is_said(build: Build, option: str) -> None:
+    """A report that cannot be written is an error of two sentences, and neither a pass nor the command's exit code."""
+    answer = run(build("run_ends.c"), "exit", options=(option, "/dev/full"))
+    assert "Traceback" not in answer.stderr and "/dev/full" in answer.stderr and "No space left" in answer.stderr
+    assert answer.returncode in (3, 4)
 
 
 # ---- what needs time

@@ -14,7 +14,7 @@ from tracer.settings import AttachWay
 #: Programs that run at entry and at return.
 SESSION_FUNCTIONS = ("heap_session", "bare_session")
 #: Not for uprobes, but for a tracepoint.
-TRACEPOINT_FUNCTIONS = ("process_exec",)
+TRACEPOINT_FUNCTIONS = ("process_exec", "process_fork")
 
 
 class LoadedObject:

@@ -47,11 +47,11 @@ class Program:
         """Load one function for uprobes and return its fd. Raises CannotTrace if the kernel refuses it."""
         return self._loaded.load(function)
 
-    def watch_exec(self) -> None:
-        """Have the kernel tell of every exec of a traced process, from its first instruction on."""
+    def watch_processes(self) -> None:
+        """Have the kernel tell of every exec of a traced process, from its first instruction on, and of children."""
         try:
-            self._tracepoints.append(
-                bpf_syscall.open_raw_tracepoint(self._loaded.load("process_exec"), "sched_process_exec"))
+            for function, tracepoint in (("process_exec", "sched_process_exec"), ("process_fork", "task_newtask")):
+                self._tracepoints.append(bpf_syscall.open_raw_tracepoint(self._loaded.load(function), tracepoint))
         except OSError as problem:
             raise CannotTrace(f"Execs cannot be watched: {problem.strerror}.",
                               "Use a kernel built with CONFIG_BPF_EVENTS and CONFIG_TRACEPOINTS.") from None

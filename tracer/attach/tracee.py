@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,9 @@ from tracer.attach.go_program import is_go
 from tracer.attach.links import Links, Plan, plan_probes
 from tracer.attach.objects import Objects
 from tracer.attach.program import Program
-from tracer.attach.target import Process
+from tracer.attach.target import Process, find_process
 from tracer.collect.unwind_rules import RuleTable, Unwinder
+from tracer.errors import CannotTrace
 from tracer.limits import MAX_SLOTS
 from tracer.settings import AttachWay, Settings
 
@@ -74,6 +76,7 @@ class Tracee:
         """Begin to follow the code that the kernel side sees."""
         self._row = program.images[self.slot : self.slot + 1]
         self._row["number"] = self._row["code"] = self.slot
+        self._row["children"] = 0
         self._versions = CodeVersions(self._objects, table, self.read_mappings)
         program.name_process(self.process.pid, self.slot)
 
@@ -211,6 +214,8 @@ class Tracee:
             self._versions.drop()
         self._oldest = self._version_now()
         # Files that were attached stay so: the probes are on the file, and the kernel puts them into the new image.
+        with suppress(CannotTrace):
+            self.process = find_process(self.process.pid, self.process.proc)
         self.exe = self.process.exe
 
     def publish(self, program: Program) -> None:
@@ -236,6 +241,11 @@ class Tracee:
     def knows_allocator(self) -> bool:
         """Return whether something that allocates was attached."""
         return any(probe.entry.returns for each in self.attached for probe in each.plan.probes)
+
+    @property
+    def children(self) -> int:
+        """How many processes it has made since it is traced; they are not."""
+        return int(self._row["children"][0]) if self._row is not None else 0
 
     def is_go(self) -> bool:
         """Return whether the program is one in Go, whose memory comes from its own runtime."""

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -40,14 +40,29 @@ def run(options: dict[str, Any]) -> int:
     """Run the command as the options of `leaktrace run` say; return the exit code. Raises LeaktraceError."""
     gate = _make_gate(options)
     user = None if options["as_root"] else invoking_user()
-    with ExitStack() as files:
-        outputs = _Outputs(options, lambda path: files.enter_context(_open_output(path, user)))
-        report, status = _trace(options, gate)
-        if report is None:
-            return status
-        judgement = gate.judge(report, status)
-        outputs.write(report, judgement)
-        return judgement.exit_code
+    judgement = None
+    try:
+        with ExitStack() as files:
+            outputs = _Outputs(options, lambda path: files.enter_context(_open_output(path, user)))
+            report, status = _trace(options, gate)
+            if report is None:
+                return status
+            judgement = gate.judge(report, status)
+            outputs.write(report, judgement)
+    except BrokenPipeError:
+        # Whoever read the report has had enough; the judgement stands.
+        if judgement is None:
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+    except OSError as problem:
+        if judgement is None:
+            raise
+        named = ", ".join(str(options[name]) for name in ("output", "junit", "sarif") if options[name]) or "the report"
+        raise CannotTrace(f"{named} cannot be written: {problem.strerror}.",
+                          "Make room, or name another file.") from None
+    return judgement.exit_code
 
 
 def _make_gate(options: dict[str, Any]) -> Gate:
@@ -55,11 +70,16 @@ def _make_gate(options: dict[str, Any]) -> Gate:
     if not options["no_default_suppressions"]:
         entries += BUILTIN
     baseline = options["baseline"]
+    budgets = tuple(budget.parse(text) for text in options["budgets"])
+    if any("verdict" in each.needs for each in budgets):
+        raise UsageError("--fail-on names verdict, which run does not find out.",
+                         "Use bytes, count or growth_bytes_per_s.")
     return Gate(
-        tuple(budget.parse(text) for text in options["budgets"]),
+        budgets,
         Suppressions(entries),
         Baseline.parse(_read(baseline, "baseline"), baseline) if baseline is not None else None,
         options["error_exitcode"],
+        options["ignore_children"],
     )
 
 
@@ -78,8 +98,9 @@ def _open_output(path: str, user: User | None) -> TextIO:
     """Open a file to write a report to, which belongs to who asked for it."""
     try:
         # Written at the end, when the command has ended.
+        is_new = not os.path.lexists(path)
         out = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-        if user is not None:
+        if user is not None and is_new:
             os.fchown(out.fileno(), user.uid, user.gid)
         return out
     except OSError as problem:
@@ -113,15 +134,24 @@ class _Outputs:
 
 def _suppressions(judgement: Judgement) -> Iterable[str]:
     for site in judgement.sites:
-        if site.outcome in (Outcome.FAILED, Outcome.PASSED):
+        if site.outcome not in (Outcome.FAILED, Outcome.PASSED):
+            continue
+        if not any(frame.function and not _is_runtime(frame.module) for frame in site.finding.frames):
+            # It would silence every other site of the same file as well.
+            yield f"# {site.finding.count} blocks: the program's functions have no names, which a suppression needs\n"
+        else:
             yield print_suppression(site.finding.frames, f"{site.finding.count} blocks, {site.fingerprint}")
+
+
+def _is_runtime(module: str | None) -> bool:
+    return (module or "").rpartition("/")[2].startswith(("libc.so", "libc-", "ld-linux", "ld-musl"))
 
 
 def _trace(options: dict[str, Any], gate: Gate) -> tuple[Report | None, int]:
     """Run the command to its end; return the last report and the command's exit code."""
     growth = any("growth_bytes_per_s" in each.needs for each in gate.budgets)
     names = {"words", "budgets", "error_exitcode", "suppressions", "no_default_suppressions", "print_suppressions",
-             "baseline", "junit", "sarif", "github", "output", "top"}
+             "baseline", "ignore_children", "junit", "sarif", "github", "output", "top"}
     settings = options_.build_settings(
         {name: value for name, value in options.items() if name not in names}
         | {"command": tuple(options["words"]), "top": ALL, "interval": GROWTH_INTERVAL if growth else NEVER,
@@ -131,6 +161,7 @@ def _trace(options: dict[str, Any], gate: Gate) -> tuple[Report | None, int]:
     command = prepared.command
     if command is None:
         raise CannotTrace("There is no command.", "Name one behind --.")
+    _pass_signals_on(command)
     # What takes long to import is imported while the compiler works.
     from tracer.cli.console import Console
     from tracer.session import Session
@@ -138,14 +169,13 @@ def _trace(options: dict[str, Any], gate: Gate) -> tuple[Report | None, int]:
     console = Console(settings)
     last = None
     with Session(settings, console.listener(quiet=not settings.verbose), prepared) as session:
-        _pass_signals_on(command)
         for report in session.reports():
             last = report
         status = command.wait()
         left = _left_behind(session.helpers())
     if left:
-        console.say(f"the command left {len(left)} processes running, which were not traced: "
-                    f"{', '.join(map(str, left[:5]))}")
+        many = f"{len(left)} processes" if len(left) > 1 else "a process"
+        console.say(f"the command left {many} running, not traced: {', '.join(map(str, left[:5]))}")
     return last, status
 
 
@@ -157,10 +187,9 @@ def _pass_signals_on(command: HeldCommand) -> None:
 
     for number in PASSED_ON:
         signal.signal(number, pass_on)
-    try:
-        in_terminal = os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        in_terminal = False
+    in_terminal = False
+    with suppress(OSError), open("/dev/tty", "rb") as terminal:
+        in_terminal = os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
     for number in FROM_TERMINAL:
         # At a terminal the command has got it already.
         signal.signal(number, (lambda *_: None) if in_terminal else pass_on)

@@ -62,6 +62,11 @@ class Budget:
         """Whether the expression is true of a site among these totals. Without a site, its figures are not known."""
         return self._condition.holds(lambda name: FIGURES[name].read(site, totals))
 
+    def undecided(self, site: Site | None, totals: Totals) -> bool:
+        """Whether it is not true, but might be if figures that are not known were."""
+        read = lambda name: FIGURES[name].read(site, totals)  # noqa: E731
+        return not self._condition.holds(read) and self._condition.holds(read, unknown=True)
+
 
 def parse(text: str) -> Budget:
     """Read an expression; UsageError shows where it fails, and what was expected there."""
@@ -75,7 +80,7 @@ _Read = Callable[[str], _Value | None]
 
 
 class _Condition(Protocol):
-    def holds(self, read: _Read) -> bool: ...
+    def holds(self, read: _Read, *, unknown: bool = False) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +89,25 @@ class _Comparison:
     operator: str
     value: _Value
 
-    def holds(self, read: _Read) -> bool:
+    def holds(self, read: _Read, *, unknown: bool = False) -> bool:
         known = read(self.name)
-        return known is not None and bool(_OPERATORS[self.operator].compare(known, self.value))
+        return unknown if known is None else bool(_OPERATORS[self.operator].compare(known, self.value))
 
 
 @dataclass(frozen=True, slots=True)
 class _All:
     parts: tuple[_Condition, ...]
 
-    def holds(self, read: _Read) -> bool:
-        return all(part.holds(read) for part in self.parts)
+    def holds(self, read: _Read, *, unknown: bool = False) -> bool:
+        return all(part.holds(read, unknown=unknown) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Any:
     parts: tuple[_Condition, ...]
 
-    def holds(self, read: _Read) -> bool:
-        return any(part.holds(read) for part in self.parts)
+    def holds(self, read: _Read, *, unknown: bool = False) -> bool:
+        return any(part.holds(read, unknown=unknown) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ def document(report: Report, judgement: Judgement | None = None) -> dict[str, An
 
 
 def _document(report: Report) -> dict[str, Any]:
-    targets = [{"pid": target.pid, "comm": target.comm, "exe": target.exe} for target in report.targets]
+    targets = [{"pid": target.pid, "comm": target.comm, "exe": target.exe, "children": target.children}
+               for target in report.targets]
     return {
         "schema": SCHEMA,
         "taken": report.taken.isoformat(),

@@ -29,6 +29,8 @@ def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> Non
         out.write(f"{loss.count} {loss.meaning}: {loss.remedy}\n")
     for note in report.notes:
         out.write(f"{note}{'' if note.endswith('.') else '.'}\n")
+    if judgement.conclusion:
+        out.write(f"{judgement.conclusion}\n")
     out.flush()
 
 

@@ -57,11 +57,12 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom the report is about."""
+    """Whom the report is about. children: processes it made meanwhile, which are not traced."""
 
     pid: int
     comm: str
     exe: str | None
+    children: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,14 @@ class SuppressionUse:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a run was asked to judge; failed_totals: expressions over the sums that are true."""
+    """What a run was asked to judge; failed_totals: expressions over the sums that are true.
+
+    conclusion: one sentence that says how it ended, empty where nothing was asked.
+    """
 
     sites: tuple[Judged, ...]
     failed_totals: tuple[str, ...]
     exit_code: int
     unused_suppressions: tuple[str, ...] = ()
     used_suppressions: tuple[SuppressionUse, ...] = ()
+    conclusion: str = ""

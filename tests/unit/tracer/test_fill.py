@@ -35,6 +35,7 @@ class FakeTracee:
 
     process: FakeProcess
     exe: str | None = "/usr/bin/server"
+    children: int = 0
 
 
 def stack(*addresses: int, image: int = 0, code: int = 0, ended: int = StackEnd.COMPLETE) -> np.ndarray:
@@ -153,6 +154,16 @@ def test_each_site_is_of_its_process() -> None:
     assert [by_bytes(report, amount).pid for amount in (100, 200, 300)] == [8, 9, 10]
     assert [(each.pid, each.comm, each.exe) for each in report.targets][:2] == [
         (8, "a", None), (9, "b", "/usr/bin/server")]
+
+
+def test_untraced_children_are_told_of() -> None:
+    """Who made processes meanwhile is named, as these are not traced."""
+    now = snapshot((stack(0x400010), counters(100, 2)))
+    two = (FakeTracee(FakeProcess(8, "a"), children=2), FakeTracee(FakeProcess(9, "b"), children=1))
+    report = filled(now, tracees=two)
+    assert [target.children for target in report.targets] == [2, 1]
+    assert report.notes == ("2 child processes of a (pid 8) were not traced", "1 child process of b (pid 9) was not traced")
+    assert filled(now).notes == ()
 
 
 def test_ages_and_blocks() -> None:

@@ -25,7 +25,7 @@ def test_promised_keys(report: MakeReport) -> None:
     assert made["taken"] == "2026-03-01T09:05:07+02:00"
     assert made["elapsed_s"] == 5.012
     assert made["kernel"] == "6.18.44"
-    assert made["target"] == {"pid": 4711, "comm": "server", "exe": "/usr/bin/server"}
+    assert made["target"] == {"pid": 4711, "comm": "server", "exe": "/usr/bin/server", "children": 0}
     assert made["complete"] is True
     assert made["losses"] == {}
     assert made["totals"].items() >= {
@@ -79,7 +79,7 @@ def test_losses(report: MakeReport) -> None:
 def test_several_targets(report: MakeReport, finding: MakeFinding) -> None:
     """target is the first of targets, and each site has its pid; without any target it is null."""
     made = document(report(finding(pid=9), targets=(Target(8, "a", None), Target(9, "b", "/b"))))
-    assert made["target"] == {"pid": 8, "comm": "a", "exe": None}
+    assert made["target"] == {"pid": 8, "comm": "a", "exe": None, "children": 0}
     assert [each["pid"] for each in made["targets"]] == [8, 9]
     assert made["sites"][0]["pid"] == 9
     assert document(report(targets=()))["target"] is None
@@ -112,7 +112,7 @@ def test_any_text_is_one_line_of_valid_json(report: MakeReport, finding: MakeFin
     line = out.getvalue()
     assert line.endswith("\n") and line.count("\n") == 1 and line.isascii() and line[:-1].isprintable()
     back: dict[str, Any] = json.loads(line)
-    assert back["target"] == {"pid": 1, "comm": text, "exe": text}
+    assert back["target"] == {"pid": 1, "comm": text, "exe": text, "children": 0}
     assert [back["sites"][0]["frames"][0][key] for key in ("function", "module", "file")] == [text] * 3
 
 
