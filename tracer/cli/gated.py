@@ -174,7 +174,7 @@ def _trace(options: dict[str, Any], gate: Gate) -> tuple[Report | None, int]:
         status = command.wait()
         left = _left_behind(session.helpers())
     if left:
-        many = f"{len(left)} processes" if len(left) > 1 else "a process"
+        many = f"{len(left)} process{'es' if len(left) > 1 else ''}"
         console.say(f"the command left {many} running, not traced: {', '.join(map(str, left[:5]))}")
     return last, status
 

@@ -92,5 +92,5 @@ def _words(command_line: str) -> tuple[str, ...]:
         raise UsageError(f"The command {command_line!r} cannot be split into words: {problem}.",
                          "Check its quotes.") from None
     if not words:
-        raise UsageError("The command is empty.", "Name a program to run.")
+        raise UsageError("The command of -c is empty.", "Name a program to run.")
     return words
