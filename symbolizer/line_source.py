@@ -26,6 +26,8 @@ PIECE = 24 << 20
 #: Changes with the content of cached files; symbolic's own format has its version in the name as well.
 FORMAT = "lines-1"
 _WHOLE = (0, 0)
+#: Thunks (Itanium C++ ABI, 5.1.4): they stand in no source, and the line they are given says nothing.
+_MADE_BY_COMPILERS = ("_ZTh", "_ZTv", "_ZTc")
 #: Bytes of .debug_aranges and .debug_abbrev; those of the largest programs have some 20 MB.
 LARGEST_TABLE = 1 << 27
 #: For all addresses of one file that symbolic's table does not answer.
@@ -168,8 +170,11 @@ class LineSource:
 
     # Looking up.
 
-    def lookup(self, vaddr: int) -> tuple[Location, ...]:
-        """Return the functions at the vaddr, innermost first; empty where DWARF does not describe it."""
+    def lookup(self, vaddr: int, symbol: str | None = None) -> tuple[Location, ...]:
+        """Return the functions at the vaddr, innermost first; empty where DWARF does not describe it.
+
+        `symbol` is the linker name of the function there, if it is known.
+        """
         piece = self._piece_of(vaddr)
         if piece is None:
             return ()
@@ -179,7 +184,7 @@ class LineSource:
         locations = table.lookup(vaddr) if table is not None else ()
         if any(not location.function for location in locations):
             return self._with_names(vaddr, locations)
-        if not locations and table is not None:
+        if not locations and table is not None and not (symbol or "").startswith(_MADE_BY_COMPILERS):
             return self._by_line_table(vaddr)
         return locations
 

@@ -150,7 +150,8 @@ class Symbolizer:
         and inlined calls.
         """
         symbol = target.find_symbol(vaddr)
-        locations = target.lines.lookup(vaddr) if target.lines is not None else ()
+        lines = target.lines
+        locations = lines.lookup(vaddr, symbol[0] if symbol else None) if lines is not None else ()
         if not locations:
             if symbol is None:
                 return ()
