@@ -22,6 +22,8 @@ Range = tuple[int, int]
 #: An inlined function is described where it was inlined, where it was declared, and sometimes between.
 MOST_REFERENCES = 8
 MOST_INLINED = 64
+#: Stacks go through several files, so they come in turns.
+MOST_FILES = 4
 #: Of units, each with some 20,000 rows in C++, 3 MB.
 MOST_LINE_TABLES = 64
 #: Scopes in which functions stand, besides other functions.
@@ -77,15 +79,16 @@ def _identity(descriptor: int) -> tuple[int, int, int]:
     return status.st_dev, status.st_ino, status.st_size
 
 
-# One file, or two that belong together, are asked about many times in a row.
 _files: dict[tuple[tuple[int, int, int], ...], Any] = {}
 
 
 def _dwarf(*descriptors: int) -> Any:
     key = tuple(_identity(descriptor) for descriptor in descriptors)
     if key not in _files:
-        _files.clear()
-        _line_rows.cache_clear()
+        if len(_files) >= MOST_FILES:
+            _files.clear()
+            _line_rows.cache_clear()
+            _unit_index.cache_clear()
         main, *others = [
             ELFFile(os.fdopen(os.dup(descriptor), "rb")).get_dwarf_info(follow_links=False)
             for descriptor in descriptors
@@ -101,7 +104,7 @@ def _unit_at(dwarf: Any, vaddr: int) -> Any:
     return None if offset is None else dwarf.get_CU_at(offset)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=MOST_FILES)
 def _unit_index(dwarf: Any) -> UnitRanges:
     """Return which unit describes which addresses, by the units themselves where .debug_aranges leaves them out."""
     section = dwarf.debug_aranges_sec
