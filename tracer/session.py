@@ -7,17 +7,12 @@ import platform
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from symbolizer.cache_folder import CacheFolder, default_folder
-from symbolizer.debug_files import FOLDERS, DebugFiles
-from symbolizer.line_service import LineService
 from symbolizer.packages import Packages
-from symbolizer.patience import wait_for
-from symbolizer.symbolizer import Symbolizer
 from tracer.attach.compiler import Compilation
 from tracer.attach.links import Links
 from tracer.attach.loader import LoadedObject
@@ -39,6 +34,7 @@ from tracer.naming import StackNamer
 from tracer.records import StackEnd
 from tracer.report.model import Report
 from tracer.settings import AttachWay, Settings
+from tracer.symbols import make_symbolizer
 
 #: Say that something is under way when it takes longer than this, in seconds.
 PATIENCE = 0.5
@@ -49,8 +45,6 @@ LONGEST_WAIT = 86_400.0
 #: Nice value: leaktrace works little, but what it does is waited for.
 PRIORITY = -10
 SECOND = 1_000_000_000
-#: Tables of source lines that are kept between runs: some 10% of the DWARF they were made from.
-LINE_CACHE_BYTES = 1 << 30
 
 
 @dataclass(slots=True)
@@ -78,7 +72,7 @@ class Session:
         self._prepared = prepared
         self.settings = settings
         self.listener = listener or Listener()
-        self.symbolizer = _make_symbolizer(settings, self.listener, self._drain_ring)
+        self.symbolizer = make_symbolizer(settings, self.listener, self._drain_ring)
         self.objects = Objects(self.symbolizer)
         self.tracees: list[Tracee] = []
         self._stop = False
@@ -279,32 +273,6 @@ def _require_survival(tracees: Sequence[Tracee], way: AttachWay) -> None:
             "processes that return from a probed function.",
             "Use a kernel from 6.14 on or the latest of your stable series, or start the container with "
             "--security-opt seccomp=unconfined.")
-
-
-def _make_symbolizer(settings: Settings, listener: Listener, idle: Callable[[], object]) -> Symbolizer:
-    downloads = _Downloads(listener, idle) if os.environ.get("DEBUGINFOD_URLS") else None
-    return Symbolizer(
-        style=settings.demangle,
-        debug_files=DebugFiles((*settings.debug_folders, *FOLDERS), downloads),
-        cache=CacheFolder(default_folder() / "lines", LINE_CACHE_BYTES),
-        lines=LineService(idle),
-    )
-
-
-class _Downloads:
-    """debuginfod, asked on a thread: a download may take minutes, and the kernel side does not wait for it."""
-
-    def __init__(self, listener: Listener, idle: Callable[[], object]) -> None:
-        # Loaded where somebody has set it up: it takes longer than a small report.
-        from symbolizer.debuginfod import Debuginfod
-
-        self._idle = idle
-        self._client = Debuginfod.from_environment(os.environ, progress=listener.progress)
-
-    def debuginfo(self, build_id: str, name: str | None = None) -> str | None:
-        """Return the path of the debug file with that build id (debug_files.Downloads)."""
-        client = self._client
-        return wait_for(lambda: client.debuginfo(build_id, name), self._idle) if client is not None else None
 
 
 def _hurry() -> None:

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bpf", "symbolizer", "tracer")
 
 BASE = ("tracer.settings", "tracer.errors", "tracer.records", "tracer.losses", "tracer.limits")
-SESSION = ("tracer.session", "tracer.events", "tracer.fill", "tracer.listener", "tracer.naming", "tracer.closing", "tracer.gate")
+SESSION = ("tracer.session", "tracer.events", "tracer.fill", "tracer.listener", "tracer.naming", "tracer.closing", "tracer.gate",
+           "tracer.symbols")
 STAGES = ("tracer.attach", "tracer.collect", "tracer.judge", "tracer.report")
 BCC_IMPORTERS = ("tracer.attach", "tracer.collect.drain", "tracer.collect.unwind_rules")
 

@@ -263,6 +263,9 @@ class Unwinder:
                     cfa = sp + rule.cfa_offset
                 elif kind is _CFA_BP or kind is _FRAME_POINTER:
                     cfa = bp + rule.cfa_offset
+                    if cfa < 0:
+                        # As the kernel side has it: rbp holds anything there.
+                        cfa += 1 << 64
                 elif kind is RuleKind.CFA_DEREF_BP:
                     cfa = read(bp + rule.cfa_offset)
                 elif kind is RuleKind.SIGNAL:

@@ -6,12 +6,12 @@ actions/toolkit, packages/core/src/command.ts. The lines must reach the step's s
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from typing import TextIO
 
 from symbolizer.frame import Frame
-from tracer.report.model import Finding, Judged, Judgement, Outcome, Report
+from tracer.report.model import Judged, Judgement, Outcome, Report
+from tracer.report.wording import amount, below, held
 
 #: GitHub shows that many errors of one step, and drops the others without a word (actions/toolkit pull request 734).
 MOST_ERRORS = 10
@@ -40,8 +40,8 @@ def _errors(report: Report, judgement: Judgement, workspace: str | None) -> Iter
         yield _command("error", "\n".join(["Memory may be missing from the report.", *losses]),
                        title="leaktrace: the measurement is not complete")
     for expression in judgement.failed_totals:
-        amount = _amount(report.totals.live_bytes, report.totals.live_count)
-        yield _command("error", f"Over the budget: {expression}", title=f"leaktrace: {amount} in total")
+        total = amount(report.totals.live_bytes, report.totals.live_count)
+        yield _command("error", f"Over the budget: {expression}", title=f"leaktrace: {total} in total")
     for site in judgement.sites:
         if site.outcome is Outcome.FAILED:
             yield _site(site, workspace)
@@ -54,33 +54,17 @@ def _site(site: Judged, workspace: str | None) -> str:
         lines.append(f"and {len(finding.frames) - MOST_FRAMES} more frames")
     place = {}
     for frame in finding.frames:
-        path = _below(workspace, frame.file)
+        path = below(workspace, frame.file)
         if path and frame.line:
             place = {"file": path, "line": str(frame.line)}
             break
-    return _command("error", "\n".join(lines), **place, title=f"leaktrace: {_held(finding)}")
-
-
-def _below(workspace: str | None, file: str | None) -> str | None:
-    """Return a file's path relative to the workspace if it lies below; a relative one is taken as relative to it."""
-    if not file or not workspace:
-        return None
-    path = posixpath.relpath(posixpath.join(workspace, file), workspace)
-    return None if path == ".." or path.startswith("../") else path
+    return _command("error", "\n".join(lines), **place, title=f"leaktrace: {held(finding)}")
 
 
 def _line(frame: Frame) -> str:
     name = frame.function or f"({frame.why.value if frame.why else 'no name'})"
     place = f"{frame.file}:{frame.line}" if frame.file and frame.line else frame.file or frame.module
     return f"{name} ({place})" if place else name
-
-
-def _held(finding: Finding) -> str:
-    return ("about " if finding.error else "") + _amount(finding.bytes, finding.count)
-
-
-def _amount(size: int, count: int) -> str:
-    return f"{size} bytes in {count} {'allocation' if count == 1 else 'allocations'} not given back"
 
 
 def _command(name: str, message: str, **properties: str) -> str:

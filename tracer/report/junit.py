@@ -13,7 +13,8 @@ from typing import TextIO
 from xml.etree import ElementTree
 
 from symbolizer.frame import Frame
-from tracer.report.model import Finding, Judged, Judgement, Outcome, Report
+from tracer.report.model import Judged, Judgement, Outcome, Report
+from tracer.report.wording import amount, held
 
 # What XML 1.0 (section 2.2) has no way to write, and carriage returns, which every parser turns into newlines.
 _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -58,10 +59,10 @@ class _Writer:
         for site in sites:
             case = self._case(suite, class_name, _name(site))
             if site.outcome is Outcome.FAILED:
-                message = f"{_held(site.finding)}, over the budget: {site.reason}"
+                message = f"{held(site.finding)}, over the budget: {site.reason}"
                 _result(case, "failure", "outstanding-memory", message, map(_line, site.finding.frames))
             elif site.outcome in (Outcome.SUPPRESSED, Outcome.KNOWN):
-                _result(case, "skipped", site.outcome.value, site.reason, [_held(site.finding)])
+                _result(case, "skipped", site.outcome.value, site.reason, [held(site.finding)])
         if clean and not sites:
             self._case(suite, class_name, "no leaks")
 
@@ -79,7 +80,7 @@ class _Writer:
         for expression in judgement.failed_totals:
             case = self._case(suite, "leaktrace.run", expression)
             totals = report.totals
-            message = f"{_amount(totals.live_bytes, totals.live_count)} in total, over the budget: {expression}"
+            message = f"{amount(totals.live_bytes, totals.live_count)} in total, over the budget: {expression}"
             _result(case, "failure", "total-over-budget", message, [])
         if notes:
             ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(notes))
@@ -115,14 +116,6 @@ def _name(site: Judged) -> str:
     """Name a site by what stays when the program is built again: no address, no line."""
     function = next((frame.function for frame in site.finding.frames if frame.function), "unknown function")
     return f"{function} [{site.fingerprint[:_FINGERPRINT]}]" if site.fingerprint else function
-
-
-def _held(finding: Finding) -> str:
-    return ("about " if finding.error else "") + _amount(finding.bytes, finding.count)
-
-
-def _amount(size: int, count: int) -> str:
-    return f"{size} bytes in {count} {'allocation' if count == 1 else 'allocations'} not given back"
 
 
 def _line(frame: Frame) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from symbolizer.frame import Frame
 from tracer.report.model import Finding, Judged, Judgement, LossNote, Outcome, Report, Target
+from tracer.report.wording import amount, below, held
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 #: The name that GitHub and others know for the folder of the sources.
@@ -98,13 +99,13 @@ def _notice(loss: LossNote) -> dict[str, Any]:
 
 def _total(expression: str, report: Report, files: _Files) -> dict[str, Any]:
     totals = report.totals
-    amount = _amount(totals.live_bytes, totals.live_count)
+    total = amount(totals.live_bytes, totals.live_count)
     first = report.targets[0].pid if report.targets else 0
     return {
         "ruleId": _TOTAL,
         "ruleIndex": 1,
         "level": "error",
-        "message": _message(f"{amount} in total, over the budget: {expression}."),
+        "message": _message(f"{total} in total, over the budget: {expression}."),
         "locations": [{"physicalLocation": files.program((), first)}],
         "partialFingerprints": {FINGERPRINT: expression},
         "properties": {"bytes": totals.live_bytes, "count": totals.live_count, "reason": expression},
@@ -115,14 +116,14 @@ def _result(site: Judged, files: _Files) -> dict[str, Any]:
     finding = site.finding
     failed = site.outcome is Outcome.FAILED
     blamed = files.blamed(finding.frames)
-    amount = ("about " if finding.error else "") + _amount(finding.bytes, finding.count)
+    what = held(finding)
     by = f", allocated by {blamed.function}" if blamed and blamed.function else ""
     reason = f"Over the budget: {site.reason}" if failed else f"Accepted: {site.reason}"
     result = {
         "ruleId": _SITE,
         "ruleIndex": 0,
         "level": "error" if failed else "note",
-        "message": _message(f"{amount}{by}. {reason}."),
+        "message": _message(f"{what}{by}. {reason}."),
         "locations": [_place(blamed, files.source(blamed) or files.program(finding.frames, finding.pid))],
         "partialFingerprints": {FINGERPRINT: site.fingerprint} if site.fingerprint else {},
         "properties": _figures(finding) | {"outcome": site.outcome.value, "reason": site.reason},
@@ -176,7 +177,7 @@ class _Files:
 
         The standard library's headers are known sources too, and nobody looks there for a leak.
         """
-        wishes = (lambda frame: self._relative(frame.file) and frame.line, lambda frame: frame.file and frame.line,
+        wishes = (lambda frame: below(self._folder, frame.file) and frame.line, lambda frame: frame.file and frame.line,
                   lambda frame: frame.function, lambda frame: True)
         return next((frame for wish in wishes for frame in frames if wish(frame)), None)
 
@@ -193,17 +194,10 @@ class _Files:
         return {"artifactLocation": self._artifact(module or ".")}
 
     def _artifact(self, path: str) -> dict[str, Any]:
-        relative = self._relative(path)
+        relative = below(self._folder, path)
         if relative:
             return {"uri": _quoted(relative), "uriBaseId": SOURCE_ROOT}
         return {"uri": _file_uri(posixpath.normpath(posixpath.join(self._folder, path)))}
-
-    def _relative(self, path: str | None) -> str | None:
-        """Return a path relative to the folder if it lies below; a relative one is taken as relative to it."""
-        if not path:
-            return None
-        relative = posixpath.relpath(posixpath.join(self._folder, path), self._folder)
-        return None if relative == ".." or relative.startswith("../") else relative
 
 
 def _file_uri(path: str) -> str:
@@ -213,10 +207,6 @@ def _file_uri(path: str) -> str:
 
 def _quoted(path: str) -> str:
     return quote(path, errors="replace")
-
-
-def _amount(size: int, count: int) -> str:
-    return f"{size} bytes in {count} {'allocation' if count == 1 else 'allocations'} not given back"
 
 
 def _message(text: str) -> dict[str, str]:
