@@ -248,7 +248,7 @@ def test_json_has_the_schemas_keys(build: Build, run_program: Any, leaktrace: St
     for report in result.reports:
         assert report["schema"] == "leaktrace/1" and KEYS[""] <= set(report)
         assert KEYS["totals"] <= set(report["totals"])
-        assert report["target"] == {"pid": program.pid, "comm": "live_sizes", "exe": str(path)}
+        assert report["target"] == {"pid": program.pid, "comm": "live_sizes", "exe": str(path), "children": 0}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d", report["taken"])
     assert [report["last"] for report in result.reports] == [False] * (len(result.reports) - 1) + [True]
     for rank, each in enumerate(result.report["sites"], 1):

@@ -24,10 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     module = COMMANDS.get(words[0]) if words else None
     command = import_module(module or DEFAULT).command
+    name = f"leaktrace {words[0]}" if module else "leaktrace"
     if module:
         words = words[1:]
     try:
-        name = f"leaktrace {sys.argv[1]}" if module else "leaktrace"
         # What a command returns, or the code of its Exit.
         code = command.main(args=words or ["--help"] * (module is None), prog_name=name, standalone_mode=False)
         return int(code or ExitCode.DONE)
