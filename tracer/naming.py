@@ -74,7 +74,7 @@ class StackNamer:
         self._idle = idle
         self._named: dict[int, _Named] = {}
         self._known: Hashable = None
-        #: Names of addresses that many stacks share: (slot, code, marked address).
+        #: Names of addresses that many stacks share: (image, code, marked address).
         self._addresses: dict[tuple[int, int, int], tuple[Frame, ...]] = {}
 
     def sites(self, snapshot: Snapshot) -> Sites:
@@ -118,18 +118,20 @@ class StackNamer:
             self._named = {identity: named for identity, named in self._named.items() if identity in present}
             self._addresses.clear()
 
+    def _tracee(self, image: int) -> Tracee:
+        return self._tracees[image % MAX_SLOTS % len(self._tracees)]
+
     def _read(self, stack: np.void) -> _Stack:
         image, code = int(stack["image"]), int(stack["code"])
-        slot = image % MAX_SLOTS % len(self._tracees)
         marked = stack["addresses"][: int(stack["depth"])].tolist()
         complete = StackEnd(int(stack["ended"] or StackEnd.PENDING)) is StackEnd.COMPLETE
-        return _Stack(image, [(slot, code, each) for each in marked], complete)
+        return _Stack(image, [(image, code, each) for each in marked], complete)
 
     def _name_addresses(self, wanted: set[tuple[int, int, int]]) -> None:
         """Name addresses that no stack had before, their tables made together."""
         places = []
-        for slot, code, marked in wanted:
-            tracee = self._tracees[slot]
+        for image, code, marked in wanted:
+            tracee = self._tracee(image)
             space = tracee.space if code == ANY_VERSION else tracee.space_of(code)
             address, called = marked & ADDRESS_MASK, not marked & INTERRUPTED
             places.append((address, called, space.locate(address - called)))
@@ -137,7 +139,7 @@ class StackNamer:
             (object_key(mapping), mapping.offset_of(address) - called)
             for address, called, mapping in places if mapping is not None)
         for wanted_place, (address, called, mapping) in zip(wanted, places, strict=True):
-            found = self._name_one(self._tracees[wanted_place[0]], address, called, mapping)
+            found = self._name_one(self._tracee(wanted_place[0]), address, called, mapping)
             self._addresses[wanted_place] = tuple(found)
 
     def _name(self, stack: _Stack, knowledge: Hashable) -> _Named:

@@ -16,6 +16,7 @@ from symbolizer.symbolizer import Symbolizer
 from tracer import records
 from tracer.attach.tracee import Tracee
 from tracer.collect.snapshot import Retired, Snapshot, merge_sites
+from tracer.limits import MAX_SLOTS
 from tracer.naming import BATCH, StackNamer
 from tracer.records import INTERRUPTED, StackEnd
 
@@ -176,6 +177,16 @@ def test_processes_are_not_put_together() -> None:
     """The same stack in two processes is two sites."""
     made = snapshot(stack(SERVER + 1, image=0), stack(SERVER + 1, image=1))
     assert len(namer(Names(), FakeTracee(), FakeTracee()).sites(made).snapshot) == 2
+
+
+def test_another_program_in_the_same_process_is_named_anew() -> None:
+    """After exec the same address is another function's, also where it was named before."""
+    names, tracee = Names(), FakeTracee()
+    one = namer(names, tracee)
+    one.sites(snapshot(stack(SERVER + 1)))
+    tracee.space = AddressSpace.of(parse_maps(b"400000-410000 r-xp 00000000 08:01 99 /usr/bin/other\n"))
+    one.sites(snapshot(stack(SERVER + 1, image=MAX_SLOTS)))
+    assert [cast(Any, key).path for key, *_ in names.asked] == ["/usr/bin/server", "/usr/bin/other"]
 
 
 def test_a_site_is_known_again() -> None:
