@@ -141,14 +141,16 @@ def _sum_counters(counters: np.ndarray, rows: np.ndarray, count: int) -> np.ndar
 
 
 def merge_groups(snapshot: Snapshot, groups: np.ndarray) -> tuple[Snapshot, np.ndarray]:
-    """Return a snapshot with one row per group, and for each the row of snapshot that holds most of it, i64 (n,).
+    """Return a snapshot with one row per group, and for each the row of snapshot that stands for it, i64 (n,).
 
     groups: u64 (len(snapshot),), equal for rows that become one; it is the identity of the new row.
     """
     identity, rows = np.unique(groups, return_inverse=True)
     count = len(identity)
-    # The last of equal rows wins an assignment: sorted by what they hold, that is the largest.
-    order = np.lexsort((snapshot.identity, snapshot.live_count, snapshot.live_bytes))
+    # The last of equal rows wins an assignment: sorted by what they hold, that is the largest; of equal ones the
+    # deepest, so that chance does not choose, and recursion that was folded shows.
+    depth = snapshot.stacks["depth"]
+    order = np.lexsort((snapshot.identity, depth, snapshot.live_count, snapshot.live_bytes))
     largest = np.zeros(count, np.int64)
     largest[rows[order]] = order
     live_bytes, live_count, variance = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count)

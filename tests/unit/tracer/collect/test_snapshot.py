@@ -210,6 +210,14 @@ def test_stacks_of_one_site_are_added_up() -> None:
     assert largest.tolist() == [rows[2], rows[1]]
 
 
+def test_of_equal_stacks_the_deepest_stands_for_the_site() -> None:
+    """Which one is shown does not depend on where the program was loaded."""
+    for addresses in ((1, 2, 3), (9, 8, 7)):
+        made, rows = snapshot((stack(addresses[0]), site()), (stack(*addresses), site()), (stack(*addresses[:2]), site()))
+        _, largest = merge_groups(made, np.zeros(3, np.uint64))
+        assert largest.tolist() == [rows[1]]
+
+
 def test_blocks_follow_their_site() -> None:
     """A block's row is that of its stack's group; the oldest block of a group is the oldest of all."""
     made, _ = snapshot((stack(1), site(1, 10)), (stack(2), site(1, 20)))
