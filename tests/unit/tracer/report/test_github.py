@@ -17,7 +17,7 @@ from tracer.report.model import Finding, Judged, Judgement, LossNote, Outcome, R
 MakeReport = Callable[..., Report]
 MakeFinding = Callable[..., Finding]
 
-WORKSPACE = "/home/runner/work/x"
+WORKSPACE = "/home/runner/src/x"
 
 
 def written(report: Report, *findings: Finding, outcome: Outcome = Outcome.FAILED, reason: str = "bytes>0",

@@ -22,7 +22,7 @@ from tracer.report.sarif import SCHEMA, document, write
 MakeReport = Callable[..., Report]
 MakeFinding = Callable[..., Finding]
 
-FOLDER = "/work/project"
+FOLDER = "/srv/project"
 LOSS = LossNote("outstanding_full", 12, 480, "allocations (480 bytes) are missing", "raise --max-outstanding")
 
 
@@ -152,9 +152,9 @@ def test_totals(report: MakeReport) -> None:
     ("src/a.c", {"uri": "src/a.c", "uriBaseId": "%SRCROOT%"}),
     ("/usr/include/c++/12/new", {"uri": "file:///usr/include/c%2B%2B/12/new"}),
     ("//usr/a.c", {"uri": "file:///usr/a.c"}),
-    (f"{FOLDER}s/a.c", {"uri": "file:///work/projects/a.c"}),
-    (f"{FOLDER}/../a.c", {"uri": "file:///work/a.c"}),
-    ("../a.c", {"uri": "file:///work/a.c"}),
+    (f"{FOLDER}s/a.c", {"uri": "file:///srv/projects/a.c"}),
+    (f"{FOLDER}/../a.c", {"uri": "file:///srv/a.c"}),
+    ("../a.c", {"uri": "file:///srv/a.c"}),
     ("é:\udcff.c", {"uri": "%C3%A9%3A%3F.c", "uriBaseId": "%SRCROOT%"}),
 ])
 def test_paths(report: MakeReport, finding: MakeFinding, file: str, expected: dict[str, str]) -> None:
