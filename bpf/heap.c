@@ -248,16 +248,27 @@ static __always_inline int freed(struct pt_regs *ctx, u64 probe)
 	return 0;
 }
 
-/* The slot of the current process if it is traced, by its id as leaktrace itself sees it, also inside a container. */
-static __always_inline u32 *traced_slot(void)
+/* The current process by its id as leaktrace itself sees it; 0 if that is not known. */
+static __always_inline u32 current_process(void)
 {
+#ifdef PID_NAMESPACE_INODE
+	/* leaktrace is in a container, and so far the kernel tells of processes of that very namespace only. */
 	struct bpf_pidns_info task = {};
-	u32 process;
 
 	if (bpf_get_ns_current_pid_tgid(PID_NAMESPACE_DEVICE, PID_NAMESPACE_INODE, &task, sizeof(task)))
-		return NULL;
-	process = task.tgid;
-	return slots.lookup(&process);
+		return 0;
+	return task.tgid;
+#else
+	return bpf_get_current_pid_tgid() >> 32;
+#endif
+}
+
+/* The slot of the current process if it is traced. */
+static __always_inline u32 *traced_slot(void)
+{
+	u32 process = current_process();
+
+	return process ? slots.lookup(&process) : NULL;
 }
 
 /* The probe's description: a cookie, or on kernels without them (before 5.15) a look-up by who and where. */

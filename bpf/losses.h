@@ -15,5 +15,6 @@ enum loss {
 	LOSS_STACK_DEPTH,      /* a stack is deeper than --depth */
 	LOSS_EVENT,            /* an event (exec, new library, --trace line) found no room in the ring buffer */
 	LOSS_RESULT_UNREADABLE, /* the pointer an allocator stored could not be read */
+	LOSS_LATE,             /* a process of the selection ran before it was traced; Python counts these */
 	LOSSES
 };

@@ -63,6 +63,15 @@ BPF_TABLE("lru_hash", u32, struct in_flight, in_flight, 1);
 BPF_TABLE("array", u32, struct in_flight, no_flight, 1);
 /* Traced processes by their id in leaktrace's pid namespace, for what is not attached per process. */
 BPF_TABLE("hash", u32, u32, slots, 1);
+#ifdef SELECTION
+/* Processes that are to be traced as soon as they come: by name, or by control group. */
+BPF_TABLE("hash", struct comm, u32, wanted_comms, 1);
+BPF_TABLE("array", u32, struct wanted_group, wanted_groups, 1);
+#endif
+/* Those that Python has a hold of. */
+BPF_TABLE("lru_hash", u32, u32, held, 1);
+/* [0]: how many wait for that */
+BPF_TABLE("array", u32, u64, hold_waits, 1);
 #ifdef PROBES_BY_ADDRESS
 /* Where a probe has no cookie (before 5.15): its description by process slot and instruction address. */
 BPF_TABLE("hash", u64, u64, probes, 1);

@@ -16,25 +16,108 @@ static __always_inline void tell(u32 kind, u32 slot, u32 image)
 	ring.ringbuf_submit(event, 0);
 }
 
+/* Slots are numbered below MAX_SLOTS, so steps of that keep the images of all processes apart. */
+static __always_inline u32 new_number(struct image *image)
+{
+	image->newest += MAX_SLOTS;
+	return image->newest;
+}
+
+/* Between two looks at whether Python is ready; each is a page fault that is not served (wait_a_little()). */
+#define READS_PER_LOOK 40
+
+/*
+ * How long a process waits at its exec for Python to get a hold of it; it ends by the number of looks too, of which
+ * there are few where Python has little else to do: the verifier follows each.
+ */
+#define HOLD_WAIT_NS 20000000
+#ifdef SELECTION
+#define HOLD_LOOKS 2000
+#else
+#define HOLD_LOOKS 250
+#endif
+
+/* So that nothing of a new program is missed. */
+static __always_inline void wait_until_held(u32 process)
+{
+	u64 until = bpf_ktime_get_ns() + HOLD_WAIT_NS, nothing;
+	u32 zero = 0, i, j;
+	u64 *waiting = hold_waits.lookup(&zero);
+
+	/* Nothing else runs on a processor where one waits here: one must be left for Python. */
+	if (!process || !waiting || *waiting >= MAX_WAITING)
+		return;
+	__sync_fetch_and_add(waiting, 1);
+#pragma nounroll
+	for (i = 0; i < HOLD_LOOKS; i++) {
+		if (held.lookup(&process) || bpf_ktime_get_ns() > until)
+			break;
+#pragma unroll
+		for (j = 0; j < READS_PER_LOOK; j++)
+			READ_USER(&nothing, sizeof(nothing), sizeof(nothing));
+	}
+	__sync_fetch_and_add(waiting, -1);
+}
+
+#ifdef SELECTION
+static __always_inline int is_wanted(void)
+{
+	struct comm comm = {};
+	struct wanted_group *group;
+	u32 i;
+
+	bpf_get_current_comm(&comm, sizeof(comm));
+	if (wanted_comms.lookup(&comm))
+		return 1;
+#pragma nounroll
+	for (i = 0; i < MAX_GROUPS; i++) {
+		/* A copy: the verifier does not count what lies in memory. */
+		u32 index = i;
+
+		group = wanted_groups.lookup(&index);
+		if (group && group->used && bpf_get_current_ancestor_cgroup_id(group->level) == group->id)
+			return 1;
+	}
+	return 0;
+}
+
+/* A new program of a process that is not traced yet. */
+static __always_inline void select_process(void)
+{
+	u32 process = current_process(), waits = is_wanted();
+
+	if (!process || (!waits && !SELECTION))
+		return;
+	tell(EVENT_WANTED, waits, process);
+	if (waits)
+		wait_until_held(process);
+}
+#endif
+
 /* sched_process_exec: runs in the new image before its first instruction. */
 int process_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 *slot = traced_slot(), index;
 	struct image *image;
 
+#ifdef SELECTION
+	if (!slot)
+		select_process();
+#endif
 	if (!slot)
 		return 0;
 	index = *slot;
 	image = images.lookup(&index);
 	if (!image)
 		return 0;
-	/* Slots are numbered below MAX_SLOTS, so steps of that keep the images of all processes apart. */
-	image->number += MAX_SLOTS;
-	image->code += MAX_SLOTS;
+	image->number = image->code = new_number(image);
 	image->trampoline = 0;
 	image->loader_state = 0;
 	image->unmapping = 0;
 	tell(EVENT_EXEC, index, image->number);
+#ifdef HOLD_EXECS
+	wait_until_held(current_process());
+#endif
 	return 0;
 }
 
@@ -59,6 +142,26 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* How long a library that is about to go stays until Python knows it; it ends by the number of looks too. */
+#define READ_WAIT_NS 5000000
+#define READ_LOOKS 250
+
+/* A library that is unloaded as soon as it was loaded would leave stacks without names. */
+static __always_inline void wait_until_read(struct image *image)
+{
+	u64 until = bpf_ktime_get_ns() + READ_WAIT_NS, nothing;
+	u32 i, j;
+
+#pragma nounroll
+	for (i = 0; i < READ_LOOKS; i++) {
+		if (*(volatile u32 *)&image->read == image->told || bpf_ktime_get_ns() > until)
+			return;
+#pragma unroll
+		for (j = 0; j < READS_PER_LOOK; j++)
+			READ_USER(&nothing, sizeof(nothing), sizeof(nothing));
+	}
+}
+
 /* On the dynamic loader's _dl_debug_state, which it calls for debuggers after each change. */
 int process_mappings(struct pt_regs *ctx)
 {
@@ -71,9 +174,12 @@ int process_mappings(struct pt_regs *ctx)
 	/* From here on, before anything is unmapped, nothing that is known of this code is used for what may follow it. */
 	if (image->loader_state)
 		READ_USER(&state, sizeof(state), image->loader_state);
+	if (state == RT_DELETE)
+		wait_until_read(image);
 	if (state == RT_DELETE || image->unmapping)
-		image->code += MAX_SLOTS;
+		image->code = new_number(image);
 	image->unmapping = state == RT_DELETE;
+	image->told++;
 	tell(EVENT_MAPPINGS, slot, image->code);
 	return 0;
 }

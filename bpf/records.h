@@ -78,16 +78,39 @@ RECORD_SIZE(struct rule_bucket, 64);
 /* Set in a frame's address that was interrupted, not returned to: its rule is that at it, not before it. */
 #define INTERRUPTED (1ULL << 63)
 
-/* What the process behind one slot is now. exec makes a new image, so nothing of the old one is believed. */
+/*
+ * What the process behind one slot is now. exec makes a new image, so nothing of the old one is believed.
+ *
+ * A child begins with its parent's code, whose rules are true of it too; between vfork and exec it also works in its
+ * parent's memory, and has its number. All that is new takes its number from the slot's own row.
+ */
 struct image {
 	u32 number;
 	u32 code; /* changes when code is unmapped: rules and stacks of before are no longer those of the same addresses */
 	u64 trampoline;   /* where the kernel makes probed functions return to; 0 while not known */
 	u64 loader_state; /* address of the dynamic loader's r_debug.r_state (link.h); 0 while not known */
 	u32 unmapping;    /* the loader is at it: code changes once more when it is done */
-	u32 children;     /* processes it has made, which are not traced */
+	u32 children;     /* processes it has made */
+	u32 newest;       /* the last number that this slot has given out; the next is MAX_SLOTS further */
+	u32 told;         /* how often the loader has changed something; and which of these Python has read the mappings after */
+	u32 read;
+	u32 unused;
 };
-RECORD_SIZE(struct image, 32);
+RECORD_SIZE(struct image, 48);
+
+/* A process's name, as the kernel has it (TASK_COMM_LEN). */
+struct comm {
+	char name[16];
+};
+RECORD_SIZE(struct comm, 16);
+
+/* A control group (version 2) and how far below the root it is. */
+struct wanted_group {
+	u64 id;
+	u32 level;
+	u32 used;
+};
+RECORD_SIZE(struct wanted_group, 16);
 
 /* r_debug.r_state: something is about to be unmapped. */
 #define RT_DELETE 2
@@ -98,6 +121,7 @@ enum event_kind {
 	EVENT_EXEC,
 	EVENT_ALLOCATED, /* these two only with --trace */
 	EVENT_FREED,
+	EVENT_WANTED, /* image: the id of a process that is to be traced, at its exec; slot: 1 if it waits */
 };
 
 /* Common start of everything in the ring buffer. */

@@ -6,7 +6,10 @@
 /* 15 bits above the 48 of a user address; the top bit is INTERRUPTED. */
 #define IMAGE_KEY(image) ((u64)((image) & 0x7fff) << 48)
 
-/* New sites come one by one from the cursor on; more tries than this would find the table full. */
+/*
+ * New sites come one by one from the cursor on, until it meets some that live long; then from anywhere, and on from
+ * there. More tries than this would find the table full, or nearly.
+ */
 #define CLAIM_TRIES 16
 
 /* Pieces that could not be read before the copy gives up; each attempt is a page fault that is not served. */
@@ -115,15 +118,17 @@ static __always_inline u32 claim_site(void)
 	if (!next)
 		return 0;
 #pragma nounroll
-	for (i = 0; i < CLAIM_TRIES; i++) {
+	for (i = 0; i < 2 * CLAIM_TRIES; i++) {
+		u64 at = i < CLAIM_TRIES ? *next + i : bpf_get_prandom_u32();
 		/* Site 0 is where blocks go that have no site of their own. */
-		u32 index = 1 + (*next + i) % (MAX_SITES - 1);
+		u32 index = 1 + at % (MAX_SITES - 1);
 
 		if (!claimed.insert(&index, &one)) {
 			*next = index;
 			return index;
 		}
 	}
+	*next += CLAIM_TRIES;
 	return 0;
 }
 

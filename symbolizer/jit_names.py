@@ -93,6 +93,11 @@ class JitNames:
         done = self._clock()
         self._check_at = done + max(self.CHECK_S, self.PAUSE * (done - begun))
 
+    def finish(self) -> None:
+        """The process has ended: read what it wrote last, and let go of it."""
+        self._check()
+        self.close()
+
     def close(self) -> None:
         """Let go of the process's root; the names that were read stay."""
         self._forget_root()

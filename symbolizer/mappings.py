@@ -23,6 +23,7 @@ class ObjectKey(NamedTuple):
     device: tuple[int, int]
     inode: int
     path: str
+    content: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Mapping:
 
     `path` is as the kernel gave it, without the mark for a deleted file (that is `deleted`), with bytes
     that are no UTF-8 as lone surrogates, so os.fsencode() gives them back; empty for anonymous memory.
+    `content` tells files apart that had the same path and inode one after the other; the text does not say it.
     """
 
     start: int
@@ -44,6 +46,7 @@ class Mapping:
     inode: int
     path: str
     deleted: bool
+    content: int = 0
 
     @property
     def is_file(self) -> bool:
@@ -88,7 +91,7 @@ def _parse_line(line: bytes) -> Mapping | None:
 def object_key(mapping: Mapping) -> ObjectKey | None:
     """Return which object the mapping shows: a file or the vdso; None for anonymous memory, stacks and the like."""
     if mapping.is_file or mapping.path == VDSO:
-        return ObjectKey(mapping.device, mapping.inode, mapping.path)
+        return ObjectKey(mapping.device, mapping.inode, mapping.path, mapping.content)
     return None
 
 

@@ -11,7 +11,7 @@ from symbolizer.packages import ObjectLack, Packages, closing_line
 from symbolizer.patience import wait_for
 from symbolizer.printable import printable
 from symbolizer.symbolizer import Symbolizer
-from tracer.attach.tracee import Tracee
+from tracer.roster import Roster
 
 #: Reasons that symbols would do away with.
 _LACKS_SYMBOLS = {Why.NO_SYMBOLS, Why.NOT_COVERED}
@@ -21,11 +21,11 @@ class ClosingNotes:
     """Makes the notes of one session's reports."""
 
     def __init__(
-        self, symbolizer: Symbolizer, tracees: Sequence[Tracee], packages: Packages, idle: Callable[[], object]
+        self, symbolizer: Symbolizer, roster: Roster, packages: Packages, idle: Callable[[], object]
     ) -> None:
         """idle is called while a package manager is waited for."""
         self._symbolizer = symbolizer
-        self._tracees = tracees
+        self._roster = roster
         self._packages = packages
         self._idle = idle
 
@@ -33,13 +33,13 @@ class ClosingNotes:
         """Return one line each for what the frames lack: names, inlined calls, a file that is not believed."""
         frames = [frame for stack in stacks for frame in stack]
         nameless = Counter(frame.module for frame in frames if self._lacks_symbols(frame))
-        runtime = next((tracee.exe for tracee in self._tracees if tracee.exe), None)
+        runtime = next((tracee.exe for tracee in self._roster.everyone if tracee.exe), None)
         line = closing_line([self._lack(module, count) for module, count in nameless.items()], runtime=runtime)
         found = [line] if line else []
         files = [file for module in dict.fromkeys(frame.module for frame in frames) if (file := self._file(module))]
         found += [note for file in files for note in (*_of_refused(file), *_of_lines(file))]
         if any(self._file(module) is None for module in nameless):
-            found += [tracee.jit.why_not for tracee in self._tracees if tracee.jit.why_not]
+            found += [tracee.jit.why_not for tracee in self._roster.everyone if tracee.jit.why_not]
         return tuple(found)
 
     def _lacks_symbols(self, frame: Frame) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Protocol
 
 from tracer import records
 from tracer.attach.program import Program
-from tracer.attach.tracee import Tracee
+from tracer.attach.tracee import Inherited, Tracee
 from tracer.collect.ring import RecordQueue
 from tracer.collect.sites import SiteReader
 from tracer.collect.unwind_rules import Miss, StackTable
@@ -26,13 +27,31 @@ LOSS_OF_END = {
 }
 
 
+class Wanted(Protocol):
+    """Who is told of a process that is to be traced."""
+
+    def __call__(self, pid: int, *, waits: bool) -> None:
+        """waits: it does so until it is let go."""
+
+
+def _nobody(pid: int, *, waits: bool) -> None:
+    """Where nothing is selected, nobody is wanted."""
+
+
 class KernelEvents:
     """The consumer of one program's ring buffer."""
 
-    def __init__(self, program: Program, tracees: Sequence[Tracee], reader: SiteReader,
-                 listener: Listener, started_ns: int) -> None:
-        """tracees by slot; started_ns: monotonic, from which lines of --trace count."""
-        self._tracees = tracees
+    def __init__(self, program: Program, tracee_at: Callable[[int], Tracee | None], reader: SiteReader,
+                 listener: Listener, started_ns: int, *, quiet: bool = False, wanted: Wanted = _nobody,
+                 executed: Callable[[int], None] = lambda pid: None) -> None:
+        """tracee_at: by slot; started_ns: monotonic, from which lines of --trace count; quiet: say nothing of execs.
+
+        wanted: told of processes that are to be traced. executed: told of those that wait at an exec.
+        """
+        self._tracee_at = tracee_at
+        self._quiet = quiet
+        self._wanted = wanted
+        self._executed = executed
         self._reader = reader
         self._listener = listener
         self._started = started_ns
@@ -48,30 +67,40 @@ class KernelEvents:
         found = self._queue.drain()
         changed, self._changed = self._changed, set()
         for slot in changed:
-            look_again(self._tracees[slot])
+            tracee = self._tracee_at(slot)
+            if tracee is not None:
+                look_again(tracee)
         return found
 
     def _is_urgent(self, record: memoryview) -> bool:
         """Whether it is a miss at an address for which no rule is known yet, or new code, which the next may need."""
         kind, slot, _, version, _ = records.EVENT_STRUCT.unpack_from(record, 0)
-        if kind == EventKind.MAPPINGS:
+        if kind in (EventKind.MAPPINGS, EventKind.EXEC, EventKind.WANTED):
+            # Somebody may be waiting.
             return True
         if kind != MISS:
             return False
-        unwinder = self._tracees[slot].unwinder(version)
+        tracee = self._tracee_at(slot)
+        unwinder = tracee.unwinder(version) if tracee is not None else None
         pc = records.MISS_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)[4]
         return unwinder is not None and not unwinder.knows(pc)
 
     def _handle_record(self, record: memoryview) -> None:
         kind, slot, tid, image, at = records.EVENT_STRUCT.unpack_from(record, 0)
-        tracee = self._tracees[slot]
+        if kind == EventKind.WANTED:
+            self._wanted(image, waits=bool(slot))
+            return
+        tracee = self._tracee_at(slot)
+        if tracee is None:
+            return
         if kind == MISS:
             self._answer(tracee, image, record)
         elif kind == EventKind.MAPPINGS:
             tracee.read_mappings()
             self._changed.add(slot)
         elif kind == EventKind.EXEC:
-            self._follow_exec(tracee, image)
+            self.follow_exec(tracee, image)
+            self._executed(tracee.process.pid)
             self._changed.add(slot)
         else:
             address, size, _ = records.TRACE_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)
@@ -81,20 +110,28 @@ class KernelEvents:
     def _answer(self, tracee: Tracee, version: int, record: memoryview) -> None:
         start = records.EVENT_STRUCT.size
         site, copied, missing, _, pc, sp, bp, _ = records.MISS_STRUCT.unpack_from(record, start)
-        self._reader.note_provisional(site)
         unwinder = tracee.unwinder(version)
         if unwinder is None:
             # Of an image that exec has replaced: its sites may be others' by now.
+            if site and int(self._stacks.code[site]) == version:
+                self._reader.note_provisional(site)
             return
+        self._reader.note_provisional(site)
         memory = record[start + records.MISS_STRUCT.size :][:copied]
         ended = unwinder.answer(Miss(site, pc, sp, bp, memory, missing), self._stacks)
         if site and ended in LOSS_OF_END:
             self._reader.count_loss(LOSS_OF_END[ended])
 
-    def _follow_exec(self, tracee: Tracee, image: int) -> None:
-        live, count = self._reader.drop_image(tracee.image)
+    def follow_exec(self, tracee: Tracee, image: int) -> None:
+        """Forget what an exec has replaced, unless that is done: a held process may have said so before the ring."""
+        if image == tracee.image or tracee.is_gone(image):
+            return
+        live, count = (0, 0) if tracee.shares_memory else self._reader.drop_image(tracee.image)
+        tracee.dropped = Inherited(tracee.dropped.bytes + live, tracee.dropped.count + count)
         tracee.became(image)
         # Misses of the new image stand behind this record, and are answered before anybody looks again.
         tracee.read_mappings()
+        if self._quiet:
+            return
         self._listener.notice(f"process {tracee.process.pid} ran another program (exec): {count} blocks of the old one "
                               f"({live} bytes) are gone and no longer counted")

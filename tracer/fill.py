@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 import numpy as np
 
 from symbolizer.frame import Frame
+from tracer.attach.container import Container
 from tracer.attach.tracee import Tracee
 from tracer.collect.snapshot import Snapshot, gained
+from tracer.holdings import Sites, totals_of
 from tracer.judge.ranking import rank, relative_errors
-from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
-from tracer.naming import Sites
-from tracer.report.model import Block, Finding, LossNote, Report, Target, Totals
+from tracer.report.model import Block, ContainerNote, Finding, LossNote, Report, Share, Target, Totals
 from tracer.settings import Settings
 
 SECOND = 1_000_000_000
@@ -32,24 +33,24 @@ def fill_report(
     kernel: str,
     last: bool,
     notes_on: Callable[[Sequence[Sequence[Frame]]], tuple[str, ...]] = lambda _: (),
+    untraced: Mapping[str, int] = MappingProxyType({}),
 ) -> Report:
     """Return the report of a snapshot's sites; earlier is the snapshot before with its monotonic time in ns.
 
-    notes_on says what the stacks that are shown lack.
+    notes_on says what the stacks that are shown lack. untraced: how many processes could not be, by reason.
     """
     snapshot = sites.snapshot
     rows = rank(snapshot, settings.sort, settings.top)
+    holders = _Holders(sites, rows, tracees)
     gains = _Gains(snapshot, earlier)
     errors = relative_errors(snapshot) if settings.sampling else None
     findings = []
     for number, row in enumerate(rows.tolist(), 1):
-        stack = snapshot.stacks[row]
-        tracee = tracees[int(stack["image"]) % MAX_SLOTS % len(tracees)]
         counters = snapshot.counters[row]
         findings.append(
             Finding(
                 rank=number,
-                pid=tracee.process.pid,
+                pid=holders.main_pid(row),
                 bytes=int(snapshot.live_bytes[row]),
                 count=int(snapshot.live_count[row]),
                 allocated_bytes=int(counters["allocated_bytes"]),
@@ -62,10 +63,11 @@ def fill_report(
                 error=float(errors[row]) if errors is not None else None,
                 frames=sites.frames(row),
                 stacks=int(sites.stacks[row]),
+                processes=holders.number(row),
                 blocks=_blocks(snapshot, row),
             )
         )
-    targets = tuple(Target(each.process.pid, each.process.comm, each.exe, each.children) for each in tracees)
+    targets = tuple(holders.target(each) for each in tracees)
     losses = tuple(
         LossNote(loss.name, loss.count, loss.bytes, _MEANINGS[loss.name].meaning.format(bytes=loss.bytes),
                  _MEANINGS[loss.name].remedy)
@@ -76,14 +78,16 @@ def fill_report(
         elapsed_s=elapsed_s,
         kernel=kernel,
         targets=targets,
-        totals=_totals(snapshot),
+        totals=totals_of(snapshot),
         findings=tuple(findings),
         losses=losses,
         complete=not any(_MEANINGS[loss.name].hides_bytes for loss in losses),
         total_error=_total_error(snapshot) if settings.sampling else None,
         sampling=_sampling(settings),
         last=last,
-        notes=(*_of_children(targets), *notes_on([finding.frames for finding in findings])),
+        notes=(*_of_children(targets), *_of_untraced(untraced), *notes_on([finding.frames for finding in findings])),
+        untraced=tuple(untraced.items()),
+        follows=settings.follows,
     )
 
 
@@ -91,6 +95,59 @@ def _of_children(targets: Sequence[Target]) -> list[str]:
     """Return who made processes that are not traced."""
     return [f"{each.children} child process{'es' if each.children > 1 else ''} of {each.comm} (pid {each.pid}) "
             f"{'were' if each.children > 1 else 'was'} not traced" for each in targets if each.children]
+
+
+def _of_untraced(untraced: Mapping[str, int]) -> list[str]:
+    """Return why processes that should be traced are not."""
+    return [f"{count} process{'es were' if count > 1 else ' was'} not traced: {reason}"
+            for reason, count in untraced.items()]
+
+
+class _Holders:
+    """Which processes hold what."""
+
+    def __init__(self, sites: Sites, rows: np.ndarray, tracees: Sequence[Tracee]) -> None:
+        """rows: those that are shown, in the order of their ranks."""
+        self._shares, self._totals = sites.shares, sites.totals
+        self._pids = {each.uid: each.process.pid for each in tracees}
+        self._first = tracees[0].process.pid if tracees else 0
+        count = len(sites.snapshot)
+        self._ranks = np.zeros(count, np.int64)
+        self._ranks[rows] = np.arange(1, len(rows) + 1)
+        self._numbers = np.bincount(self._shares.row, minlength=count)
+        self._main = np.full(count, -1, np.int64)
+        # The last assignment to a row wins: that of the largest share, of equal ones that of the older process.
+        order = np.lexsort((-self._shares.uid, self._shares.count, self._shares.bytes))
+        self._main[self._shares.row[order]] = self._shares.uid[order]
+        by_process = np.lexsort((-self._shares.bytes, self._shares.uid))
+        self._order = by_process[self._ranks[self._shares.row[by_process]] > 0]
+
+    def main_pid(self, row: int) -> int:
+        return self._pids.get(int(self._main[row]), self._first)
+
+    def number(self, row: int) -> int:
+        return max(1, int(self._numbers[row]))
+
+    def target(self, tracee: Tracee) -> Target:
+        process, inherited, dropped = tracee.process, tracee.inherited, tracee.dropped
+        return Target(
+            process.pid, process.comm, tracee.exe, tracee.children, tracee.parent,
+            self._totals.get(tracee.uid, Totals(0, 0, 0, 0, 0)),
+            (inherited.bytes, inherited.count) if inherited else None,
+            tracee.execs, (dropped.bytes, dropped.count), not tracee.alive, tracee.status,
+            tuple(self._shares_of(tracee.uid)), _container(tracee.container))
+
+    def _shares_of(self, uid: int) -> Iterator[Share]:
+        """Give what a process holds at the sites that are shown, the largest first."""
+        shares, uids = self._shares, self._shares.uid[self._order]
+        for at in self._order[np.searchsorted(uids, uid) : np.searchsorted(uids, uid, side="right")].tolist():
+            yield Share(int(self._ranks[shares.row[at]]), int(shares.bytes[at]), int(shares.count[at]))
+
+
+def _container(container: Container | None) -> ContainerNote | None:
+    if container is None:
+        return None
+    return ContainerNote(container.id, container.runtime, container.name, container.pod, container.label)
 
 
 class _Gains:
@@ -119,17 +176,6 @@ def _blocks(snapshot: Snapshot, row: int) -> tuple[Block, ...]:
     order = np.argsort(snapshot.blocks.ages[mine])[::-1]
     addresses, sizes = snapshot.blocks.addresses[mine][order], snapshot.blocks.sizes[mine][order]
     return tuple(Block(address, size) for address, size in zip(addresses.tolist(), sizes.tolist(), strict=True))
-
-
-def _totals(snapshot: Snapshot) -> Totals:
-    counters = snapshot.counters
-    return Totals(
-        live_bytes=int(snapshot.live_bytes.sum()),
-        live_count=int(snapshot.live_count.sum()),
-        allocated_bytes=int(counters["allocated_bytes"].sum()),
-        allocated_count=int(counters["allocated_count"].sum()),
-        freed_count=int(counters["freed_count"].sum()),
-    )
 
 
 def _total_error(snapshot: Snapshot) -> float:

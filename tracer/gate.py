@@ -125,11 +125,14 @@ class Gate:
         if undecided:
             return "NOT CERTAIN: a figure that --fail-on compares could not be measured in this time"
         if self._has_untraced(report):
-            return "NOT CERTAIN: child processes were not traced; --ignore-children judges the command alone"
+            remedy = "--ignore-children judges what was traced" if report.follows else (
+                "--follow-forks traces them, --ignore-children judges the command alone")
+            return f"NOT CERTAIN: processes were not traced; {remedy}"
         return "PASSED: no site is over budget"
 
     def _has_untraced(self, report: Report) -> bool:
-        return not self.ignore_children and any(target.children for target in report.targets)
+        return not self.ignore_children and (any(target.children for target in report.targets)
+                                             or any(count for _, count in report.untraced))
 
 
 def _describe(change: Growth | None) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: Processes in one trace: each has a slot.
-MAX_SLOTS = 64
+#: Processes that are traced at the same time: each has a slot.
+MAX_SLOTS = 256
 #: Threads that may be inside an allocator at a time; at about 1 KB of kernel memory each.
 MAX_THREADS = 8192
 #: Live blocks in one bucket of the table (bpf/records.h).
@@ -13,7 +13,9 @@ STACK_COPY = 32768
 #: 32 MB: some 1,000 stack copies, what a hot path misses before its first answer.
 RING_BYTES = 32 << 20
 #: Ways to lose an event (bpf/losses.h).
-LOSSES = 10
+LOSSES = 11
+#: Control groups in one selection, those below them not counted.
+MAX_GROUPS = 8
 #: 65,536 return addresses in 1 MB.
 RULE_BUCKET_BITS = 14
 #: At least this many probes fit where cookies do not exist.

@@ -47,6 +47,9 @@ LOSSES = (
     Loss("result_unreadable", "LOSS_RESULT_UNREADABLE",
          "allocations ({bytes} bytes) are missing from the report: the pointer their function stored could not be read",
          "look for a program that passes posix_memalign an address it may not write"),
+    Loss("late", "LOSS_LATE",
+         "programs of the selection ran for a moment before they were traced: what they allocated then is missing",
+         "start them after leaktrace with `leaktrace run`, or give leaktrace a processor of its own"),
 )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -15,11 +15,8 @@ from symbolizer.jit_names import JitNames
 from symbolizer.jit_symbol import jit_symbol
 from symbolizer.mappings import Mapping, object_key
 from symbolizer.symbolizer import Symbolizer
-from tracer.attach.tracee import Tracee
-from tracer.collect.sites import ANY_VERSION
-from tracer.collect.snapshot import Snapshot, merge_groups
-from tracer.limits import MAX_SLOTS
-from tracer.records import ADDRESS_MASK, INTERRUPTED, StackEnd
+from tracer.records import ADDRESS_MASK, INTERRUPTED
+from tracer.stack_pool import Mapped, PooledStack, StackPool, space_of
 
 #: Stacks that are named between two looks at what the kernel side sends.
 BATCH = 256
@@ -35,133 +32,119 @@ class _Named:
     knowledge: Hashable
 
 
-@dataclass(frozen=True, slots=True)
-class Sites:
-    """A snapshot with one row per site; stacks: how many different stacks each row has, i64 (n,).
-
-    frames names the frames of a row, innermost first, inlined ones included.
-    """
-
-    snapshot: Snapshot
-    stacks: np.ndarray
-    frames: Callable[[int], tuple[Frame, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stack:
-    image: int
-    keys: list[tuple[int, int, int]]
-    complete: bool
-
-
 class StackNamer:
     """Names the stacks of one session."""
 
     def __init__(
         self,
         symbolizer: Symbolizer,
-        tracees: Sequence[Tracee],
+        pool: StackPool,
+        jits: Callable[[], Iterable[JitNames]],
         by: GroupBy,
         *,
         raw: bool,
         idle: Callable[[], object] = lambda: None,
     ) -> None:
-        """raw: leave stacks as they were recorded. idle: called between batches of stacks."""
+        """jits: of every process that runs. raw: leave stacks as recorded. idle: called between batches of stacks."""
         self._symbolizer = symbolizer
-        self._tracees = tracees
-        self._by = by
+        self._pool = pool
+        self._jits = jits
+        self._by = GroupBy.ADDRESS if raw else by
         self._raw = raw
         self._idle = idle
         self._named: dict[int, _Named] = {}
         self._known: Hashable = None
-        #: Names of addresses that many stacks share: (image, code, marked address).
-        self._addresses: dict[tuple[int, int, int], tuple[Frame, ...]] = {}
+        #: Names of addresses that many stacks share, by place and address.
+        self._addresses: dict[tuple[int, int], tuple[Frame, ...]] = {}
 
-    def sites(self, snapshot: Snapshot) -> Sites:
-        """Return the sites of a snapshot that has one row per stack."""
-        groups = self._groups(snapshot)
-        merged, largest = merge_groups(snapshot, groups)
-        shown = snapshot.identity[largest]
-        stacks = np.unique(groups, return_counts=True)[1]
-        return Sites(merged, stacks, lambda row: self._named[int(shown[row])].frames)
+    def frames(self, number: int) -> tuple[Frame, ...]:
+        """Return the frames of a stack that groups() has named, innermost first, inlined ones included."""
+        return self._named[number].frames
 
-    def _groups(self, snapshot: Snapshot) -> np.ndarray:
-        """Return for each row the number of its group, u64 (n,): equal for stacks that are one site."""
-        identities = snapshot.identity.tolist()
+    def groups(self, numbers: np.ndarray) -> np.ndarray:
+        """Return for each stack (i64 (n,), the pool's numbers) that of its group, u64 (n,): equal if one site."""
         knowledge = self._knowledge()
         if knowledge != self._known:
             # What has no name may have one now.
             self._known = knowledge
-            self._addresses = {place: of for place, of in self._addresses.items() if of[-1].why not in _MAY_PASS}
-        unknown = [row for row, identity in enumerate(identities) if self._is_stale(identity, knowledge)]
+            self._addresses = {at: of for at, of in self._addresses.items() if of[-1].why not in _MAY_PASS}
+        wanted = numbers.tolist()
+        unknown = [number for number in dict.fromkeys(wanted) if self._is_stale(number, knowledge)]
         for begin in range(0, len(unknown), BATCH):
-            rows = unknown[begin : begin + BATCH]
-            stacks = [self._read(snapshot.stacks[row]) for row in rows]
-            self._name_addresses({place for stack in stacks for place in stack.keys} - self._addresses.keys())
-            for row, stack in zip(rows, stacks, strict=True):
-                self._named[identities[row]] = self._name(stack, knowledge)
+            batch = unknown[begin : begin + BATCH]
+            self._name_addresses(batch)
+            for number in batch:
+                self._named[number] = self._name(self._pool.stacks[number], knowledge)
             self._idle()
-        self._forget(set(identities))
-        return np.array([self._named[identity].group for identity in identities], np.uint64)
+        return np.array([self._named[number].group for number in wanted], np.uint64)
+
+    def clear(self) -> None:
+        """Forget all names: the pool has begun anew."""
+        self._named.clear()
+        self._addresses.clear()
 
     def _knowledge(self) -> Hashable:
-        for tracee in self._tracees:
-            tracee.jit.find(0)  # looks whether the runtime has written more
-        return self._symbolizer.objects, tuple(tracee.jit.table for tracee in self._tracees)
+        jits = list(self._jits())
+        for jit in jits:
+            jit.find(0)  # looks whether the runtime has written more
+        return self._symbolizer.objects, tuple(jit.table for jit in jits)
 
-    def _is_stale(self, identity: int, knowledge: Hashable) -> bool:
-        known = self._named.get(identity)
+    def _is_stale(self, number: int, knowledge: Hashable) -> bool:
+        known = self._named.get(number)
         return known is None or (known.knowledge is not None and known.knowledge != knowledge)
 
-    def _forget(self, present: set[int]) -> None:
-        if len(self._named) > 2 * len(present) + BATCH:
-            self._named = {identity: named for identity, named in self._named.items() if identity in present}
-            self._addresses.clear()
-
-    def _tracee(self, image: int) -> Tracee:
-        return self._tracees[image % MAX_SLOTS % len(self._tracees)]
-
-    def _read(self, stack: np.void) -> _Stack:
-        image, code = int(stack["image"]), int(stack["code"])
-        marked = stack["addresses"][: int(stack["depth"])].tolist()
-        complete = StackEnd(int(stack["ended"] or StackEnd.PENDING)) is StackEnd.COMPLETE
-        return _Stack(image, [(image, code, each) for each in marked], complete)
-
-    def _name_addresses(self, wanted: set[tuple[int, int, int]]) -> None:
+    def _name_addresses(self, numbers: Iterable[int]) -> None:
         """Name addresses that no stack had before, their tables made together."""
-        places = []
-        for image, code, marked in wanted:
-            tracee = self._tracee(image)
-            space = tracee.space if code == ANY_VERSION else tracee.space_of(code)
-            address, called = marked & ADDRESS_MASK, not marked & INTERRUPTED
-            places.append((address, called, space.locate(address - called)))
+        wanted: dict[tuple[int, int], tuple[Mapped, int]] = {}
+        for number in numbers:
+            stack = self._pool.stacks[number]
+            for at in zip(stack.places, stack.addresses, strict=True):
+                if at not in self._addresses:
+                    wanted[at] = (stack.tracee, stack.code)
+        found = [(at, tracee, space_of(tracee, code).locate((at[1] & ADDRESS_MASK) - (not at[1] & INTERRUPTED)))
+                 for at, (tracee, code) in wanted.items() if self._pool.places[at[0]].file is None]
         self._symbolizer.prepare(
-            (object_key(mapping), mapping.offset_of(address) - called)
-            for address, called, mapping in places if mapping is not None)
-        for wanted_place, (address, called, mapping) in zip(wanted, places, strict=True):
-            found = self._name_one(self._tracee(wanted_place[0]), address, called, mapping)
-            self._addresses[wanted_place] = tuple(found)
+            [(place.file, place.at) for number, _ in wanted if (place := self._pool.places[number]).file is not None]
+            + [(file, mapping.offset_of(at[1] & ADDRESS_MASK) - (not at[1] & INTERRUPTED)) for at, _, mapping in found
+               if mapping is not None and (file := object_key(mapping)) is not None])
+        late = {at: mapping for at, _, mapping in found}
+        for at, (tracee, _) in wanted.items():
+            self._addresses[at] = tuple(self._name_one(at, tracee, late.get(at)))
 
-    def _name(self, stack: _Stack, knowledge: Hashable) -> _Named:
-        named = [self._addresses[place] for place in stack.keys]
+    def _name(self, stack: PooledStack, knowledge: Hashable) -> _Named:
+        named = [self._addresses[at] for at in zip(stack.places, stack.addresses, strict=True)]
         incomplete = any(of[-1].why in _MAY_PASS for of in named)
-        frames = tuple(chain.from_iterable(named))
+        end: tuple[Frame, ...] = ()
         if not stack.complete:
-            frames += (Frame(stack.keys[-1][2] & ADDRESS_MASK if stack.keys else 0, why=Why.UNWIND_STOPPED),)
-        shown = frames if self._raw else fold_recursion(drop_allocator_frames(frames), self._by)
-        group = hash((stack.image, key(shown, GroupBy.ADDRESS if self._raw else self._by))) & (1 << 64) - 1
-        return _Named(shown, group, knowledge if incomplete else None)
-
-    def _name_one(self, tracee: Tracee, address: int, called: bool, mapping: Mapping | None) -> Sequence[Frame]:
-        of = object_key(mapping) if mapping is not None else None
-        if mapping is not None and of is None:
-            # Code that no file holds, made at run time.
-            frames: Sequence[Frame] = (Frame(address, module=mapping.path or None, why=Why.NO_SYMBOLS),)
+            end = (Frame(stack.addresses[-1] & ADDRESS_MASK if stack.addresses else 0, why=Why.UNWIND_STOPPED),)
+        shown = self._shape((*chain.from_iterable(named), *end))
+        if self._by is GroupBy.ADDRESS:
+            # In another process the same code has other addresses.
+            group = key(self._shape((*chain.from_iterable(
+                [replace(frame, address=hash(self._pool.places[place])) for frame in frames]
+                for place, frames in zip(stack.places, named, strict=True)), *end)), self._by)
         else:
-            frames = self._symbolizer.resolve(of, mapping.offset_of(address) if mapping else 0, address, called)
-        if frames[-1].why in _MAY_PASS and mapping is not None:
+            group = key(shown, self._by)
+        return _Named(shown, hash(group) & (1 << 64) - 1, knowledge if incomplete else None)
+
+    def _shape(self, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+        return frames if self._raw else tuple(fold_recursion(drop_allocator_frames(frames), self._by))
+
+    def _name_one(self, at: tuple[int, int], tracee: Mapped, late: Mapping | None) -> Sequence[Frame]:
+        """Name an address (marked) at a place; late: what holds it now, where that was not known to be a file."""
+        place, address = self._pool.places[at[0]], at[1] & ADDRESS_MASK
+        file, offset = place.file, place.at
+        if file is None:
+            file = object_key(late) if late is not None else None
+            offset = late.offset_of(address) - place.called if late is not None else 0
+        if file is None and late is not None:
+            # Code that no file holds, made at run time.
+            frames: Sequence[Frame] = (Frame(address, module=late.path or None, why=Why.NO_SYMBOLS),)
+        else:
+            frames = self._symbolizer.resolve(file, offset + place.called if file else 0, address, place.called)
+        if frames[-1].why in _MAY_PASS and (file is not None or late is not None):
             # Some runtimes keep the code they make in files without names.
-            return _jit_frames(tracee.jit, address, called) or frames
+            return _jit_frames(tracee.jit, address, place.called) or frames
         return frames
 
 

@@ -50,12 +50,14 @@ SITE = np.dtype(
 LARGE_VARIANCE = float(1 << 32)
 RULE_BUCKET = np.dtype([("keys", "u8", (RULES_PER_BUCKET,)), ("rules", "u8", (RULES_PER_BUCKET,))])
 IMAGE = np.dtype([("number", "u4"), ("code", "u4"), ("trampoline", "u8"), ("loader_state", "u8"), ("unmapping", "u4"),
-                  ("children", "u4")])
+                  ("children", "u4"), ("newest", "u4"), ("told", "u4"), ("read", "u4"), ("unused", "u4")])
 LOSS_COUNT = np.dtype([("count", "u8"), ("bytes", "u8")])
 #: struct event: kind, slot, tid, image, ns. Events come one by one, so these are no dtypes.
 EVENT_STRUCT = struct.Struct("<IIIIQ")
 #: What follows it in a struct trace_event: address, size, site.
 TRACE_STRUCT = struct.Struct("<QQQ")
+#: struct comm; struct wanted_group: id, level, used.
+COMM_STRUCT, WANTED_GROUP_STRUCT = struct.Struct("<16s"), struct.Struct("<QII")
 #: In a struct miss_event: site, copied, missing, unread, pc, sp, bp, address; then the copied stack.
 MISS_STRUCT = struct.Struct("<IIIIQQQQ")
 
@@ -93,6 +95,7 @@ class EventKind(IntEnum):
     EXEC = 3
     ALLOCATED = 4
     FREED = 5
+    WANTED = 6
 
 
 class Action(IntEnum):

@@ -4,47 +4,54 @@ from __future__ import annotations
 
 import os
 import platform
-import select
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import numpy as np
+
 from symbolizer.packages import Packages
 from tracer.attach.compiler import Compilation
-from tracer.attach.links import Links
+from tracer.attach.follow import Follower
 from tracer.attach.loader import LoadedObject
 from tracer.attach.objects import Objects
 from tracer.attach.program import Program
-from tracer.attach.seccomp import has_filter, return_probes_survive
+from tracer.attach.selection import Selection
 from tracer.attach.spawn import HeldCommand
 from tracer.attach.start import Prepared, prepare
+from tracer.attach.target import Process
 from tracer.attach.tracee import Tracee
 from tracer.closing import ClosingNotes
 from tracer.collect.sites import SiteReader
 from tracer.collect.snapshot import Snapshot
 from tracer.collect.unwind_rules import RuleTable
+from tracer.containers import ContainerNames
 from tracer.errors import CannotTrace
 from tracer.events import KernelEvents
 from tracer.fill import fill_report
+from tracer.holdings import Holdings
 from tracer.listener import Listener
+from tracer.membership import Membership
 from tracer.naming import StackNamer
+from tracer.poller import Poller
 from tracer.records import StackEnd
 from tracer.report.model import Report
-from tracer.settings import AttachWay, Settings
+from tracer.requirements import require_allocator, require_survival
+from tracer.roster import Roster
+from tracer.settings import Settings
+from tracer.stack_pool import StackPool
 from tracer.symbols import make_symbolizer
 
 #: Say that something is under way when it takes longer than this, in seconds.
 PATIENCE = 0.5
-#: Seconds.
-BREATH = 0.0005
-#: Seconds; epoll takes no more than 24 days.
-LONGEST_WAIT = 86_400.0
 #: Nice value: leaktrace works little, but what it does is waited for.
 PRIORITY = -10
 SECOND = 1_000_000_000
+#: Seconds that the rest waits for a program to be loaded; it takes some 10 ms.
+LONGEST_LOADING = 5.0
 
 
 @dataclass(slots=True)
@@ -72,16 +79,23 @@ class Session:
         self._prepared = prepared
         self.settings = settings
         self.listener = listener or Listener()
-        self.symbolizer = make_symbolizer(settings, self.listener, self._drain_ring)
+        self.symbolizer = make_symbolizer(settings, self.listener, self._attend)
         self.objects = Objects(self.symbolizer)
-        self.tracees: list[Tracee] = []
+        self.roster = Roster(settings, self.objects)
+        #: Told when the command has ended, and so many processes that it made have not.
+        self.on_command_end: Callable[[int], None] = lambda others: None
+        #: The process ends with this session, so that followed ones need not be stopped to be left.
+        self.ends_with_process = False
+        self._containers = ContainerNames(self._attend)
         self._stop = False
         self._begun = False
         self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._command: HeldCommand | None = None
-        self._links: Links | None = None
         self._program: Program | None = None
-        self._events: KernelEvents | None = None
+        self._members: Membership | None = None
+        self._selection: Selection | None = None
+        self._follower: Follower | None = None
+        self._serving = False
         self._earlier: tuple[int, Snapshot] | None = None
 
     def __enter__(self) -> Session:
@@ -97,16 +111,18 @@ class Session:
 
     def close(self) -> None:
         """Detach from everything; a command that was never let go is ended."""
-        if self._links:
-            self._links.close()
-        if self._command and (self._command.held or not self._begun):
+        if self._command and not self._begun:
             self._command.kill()
+        if self._follower:
+            self._follower.close(interrupt=not self.ends_with_process)
+            self._follower = None
+        if self._members:
+            self._members.close()
         if self._program:
             self._program.close()
             self._program = None
-        for tracee in self.tracees:
+        for tracee in self.roster.everyone:
             tracee.close()
-        self.tracees.clear()
         self.symbolizer.close()
 
     def stop(self) -> None:
@@ -114,99 +130,143 @@ class Session:
         self._stop = True
         os.write(self._woken[1], b"x")
 
+    @property
+    def tracees(self) -> list[Tracee]:
+        """All processes of this trace, also those that have ended."""
+        return self.roster.everyone
+
+    @property
+    def running(self) -> bool:
+        """Whether any of them has not ended, or one may yet come."""
+        if self._selection is not None:
+            return self.roster.any_running or not self._selection.is_over()
+        return self.roster.any_running
+
     def _begin(self) -> None:
         settings = self.settings
         prepared = self._prepared or prepare(settings)
-        self._command, self.way = prepared.command, prepared.way
+        self._command, self.way, self._selection = prepared.command, prepared.way, prepared.selection
         try:
-            self.tracees = [
-                Tracee(process, slot, settings, self.objects) for slot, process in enumerate(prepared.processes)
-            ]
-            for tracee in self.tracees:
-                tracee.read_mappings()
-            self._program = Program(settings, self._wait_for(prepared.compilation))
+            for process in prepared.processes:
+                self._admit(process)
+            program = self._program = Program(settings, self._wait_for(prepared.compilation))
         finally:
             prepared.compilation.wait()
-        program = self._program
-        _require_survival(self.tracees, self.way)
-        self._links = Links(program, bare=settings.bare_traps)
-        self._table = RuleTable(program.rules)
-        self._reader = SiteReader(program, [tracee.volatile for tracee in self.tracees])
+        require_survival(self.tracees, self.way)
+        self._reader = SiteReader(program, self._volatile)
+        pool = StackPool(self.roster.of_image)
+        namer = StackNamer(self.symbolizer, pool, lambda: [tracee.jit for tracee in self.tracees], settings.group_by,
+                           raw=settings.raw_stacks, idle=self._attend)
+        self._holdings = Holdings(pool, namer, self.roster.of_image)
+        members = self._members = Membership(settings, program, RuleTable(program.rules), self.roster, self._reader,
+                                             self._holdings, self.listener)
+        self._closing = ClosingNotes(self.symbolizer, self.roster, Packages(), self._attend)
         for tracee in self.tracees:
-            tracee.bind(program, self._table)
+            members.bind(tracee)
         program.watch_processes()
         _hurry()
-        self._namer = StackNamer(self.symbolizer, self.tracees, settings.group_by, raw=settings.raw_stacks,
-                                 idle=self._drain_ring)
-        self._closing = ClosingNotes(self.symbolizer, self.tracees, Packages(), self._drain_ring)
         self._clock = _Clock(int(settings.interval * SECOND))
-        self._events = KernelEvents(program, self.tracees, self._reader, self.listener, self._clock.start)
-        if self._command:
-            tracee = self.tracees[-1]
-            self._command.release(lambda: self._look_again(tracee), self._drain_ring)
-        else:
+        members.hear(KernelEvents(program, self.roster.at, self._reader, self.listener, self._clock.start,
+                                  quiet=settings.follows, wanted=members.wanted, executed=members.hold))
+        self._attach(members)
+        if not settings.follows:
+            # Of many processes, one without is no reason to end.
             for tracee in self.tracees:
-                self._look_again(tracee)
-        self._require_allocators()
+                require_allocator(tracee, settings, self.listener)
         self._begun = True
+
+    def _admit(self, process: Process) -> None:
+        try:
+            tracee = self.roster.admit(process)
+        except ProcessLookupError:
+            if process.pid in self.settings.pids:
+                raise CannotTrace(f"Process {process.pid} ({process.comm}) has just ended.",
+                                  "Trace a process that runs.") from None
+            # A child of one of those, which need not live long.
+            return
+        if tracee is not None:
+            tracee.read_mappings()
+
+    def _note_end(self, pid: int, status: int) -> None:
+        if self._command is None or pid != self._command.pid:
+            return
+        self._command.status = status
+        others = len(self.roster.running)
+        if others:
+            self.on_command_end(others)
+
+    def _volatile(self, slot: int) -> np.ndarray:
+        tracee = self.roster.at(slot)
+        return tracee.volatile() if tracee is not None else np.empty((0, 2), np.uint64)
+
+    def _attach(self, members: Membership) -> None:
+        """Attach to the processes that run, and let a command run until it is loaded."""
+        settings, command = self.settings, self._command
+        self._follower = Follower(members, forks=settings.follows)
+        members.select(self._selection, self._follower)
+        if command:
+            members.on_end = self._note_end
+            self._follower.adopt(command.pid)
+            self._attend()
+            if not settings.follows:
+                command.poll()
+        else:
+            for tracee in list(self.tracees):
+                if settings.follows:
+                    self._follower.seize(tracee.process.pid)
+                members.look_again(tracee)
+            members.look_around()
+            if not self.roster.any_running:
+                self.listener.notice("no process of the selection runs yet; waiting for one")
 
     def _wait_for(self, compilation: Compilation) -> LoadedObject:
         if not compilation.wait(PATIENCE):
             self.listener.progress("compiling the BPF program ...")
         return compilation.result()
 
-    def _require_allocators(self) -> None:
-        for tracee in self.tracees:
-            if not tracee.knows_allocator() and tracee.alive:
-                searched = ", ".join(sorted(set(tracee.searched.values()))) or "none"
-                if tracee.may_load_more() and (self.settings.object_path or self.settings.symbols_prefix):
-                    # The user knows of one that is not there yet.
-                    self.listener.notice(f"process {tracee.process.pid} has not loaded that allocator yet; waiting for "
-                                         f"it (searched: {searched})")
-                    continue
-                if tracee.is_go():
-                    raise CannotTrace(
-                        f"Process {tracee.process.pid} ({tracee.process.comm}) is a Go program without C in it: its "
-                        "memory comes from Go's own runtime.",
-                        "Use Go's own profiler: import net/http/pprof, then go tool pprof "
-                        "http://HOST:PORT/debug/pprof/heap.")
-                raise CannotTrace(
-                    f"Process {tracee.process.pid} ({tracee.process.comm}) has no allocator that leaktrace knows; "
-                    f"searched: {searched}.",
-                    "Name a library with -O, a prefix with --symbols-prefix, or the functions with --alloc-fn and "
-                    "--free-fn.")
+    def _attend(self) -> bool:
+        """Handle what the kernel side has sent, and what followed processes wait for; return whether there was any."""
+        if self._members is None:
+            return False
+        found = self._members.drain()
+        if self._follower and not self._serving:
+            # What is served here may come by here again.
+            self._serving = True
+            try:
+                found = self._serve(self._follower, self._members) or found
+            finally:
+                self._serving = False
+        return found
 
-    def _look_again(self, tracee: Tracee) -> None:
-        """Read the mappings, attach what is new there, and tell the kernel side."""
-        if not tracee.alive or self._links is None or self._program is None:
-            return
-        tracee.read_mappings()
-        try:
-            for attached in tracee.attach(self._links, self._program):
-                self.listener.attached(attached)
-        except (ProcessLookupError, FileNotFoundError):
-            # It is just ending; its pidfd will say so.
-            pass
-        tracee.publish(self._program)
-
-    def _has_ended(self, tracee: Tracee) -> None:
-        """A process is gone; its number may come again for another, whose exec is none of ours."""
-        tracee.alive = False
-        if self._program:
-            self._program.forget_process(tracee.process.pid)
-
-    def _drain_ring(self) -> bool:
-        """Handle what the kernel side has sent; return whether there was anything."""
-        return self._events.drain(self._look_again) if self._events else False
+    def _serve(self, follower: Follower, members: Membership) -> bool:
+        """Serve what is followed now; or, what was caught at its exec, until it is loaded."""
+        if self.settings.follows:
+            return follower.serve()
+        watched = follower.watches
+        until = time.monotonic() + LONGEST_LOADING
+        while follower.watches and time.monotonic() < until:
+            follower.serve()
+            members.drain()
+            if follower.watches:
+                follower.wait(PATIENCE)
+        if watched:
+            members.loaded()
+        return watched
 
     def reports(self) -> Iterator[Report]:
         """Yield a report at each interval, and a last one when the trace ends: by count, duration, stop() or exit."""
         settings, made = self.settings, 0
         end = self._clock.start + int(settings.duration * SECOND) if settings.duration else None
-        with _Poller(self) as poller:
+        follower = self._follower if settings.follows else None
+        if self._members is None or self._program is None:
+            raise CannotTrace("The trace is over.", "Start another one.")
+        with Poller(self._program.ring.fd, self._woken[0], self._attend) as poller:
+            poller.follow(follower)
+            if follower is None:
+                poller.watch({tracee.pidfd: tracee for tracee in self.roster.running}, self._members.has_ended)
             while True:
-                poller.wait(min(self._clock.due, end or self._clock.due))
-                over = self._stop or not any(tracee.alive for tracee in self.tracees)
+                poller.wait(min(self._clock.due, end or self._clock.due), lambda: self._stop or not self.running)
+                over = self._stop or not self.running
                 over = over or (end is not None and time.monotonic_ns() >= end)
                 due = time.monotonic_ns() >= self._clock.due
                 if not (due or over):
@@ -220,19 +280,32 @@ class Session:
 
     def report(self, *, last: bool = False) -> Report:
         """Return what is outstanding now."""
+        members = self._members
+        if members is None:
+            raise CannotTrace("The trace is over.", "Start another one.")
+        members.begin_report()
+        try:
+            report = self._report(members, last=last)
+        finally:
+            members.end_report()
+        if self.settings.follows and not self.settings.keep_ended:
+            self.roster.forget(self._holdings.forget_ended())
+        return report
+
+    def _report(self, members: Membership, *, last: bool) -> Report:
         settings, began = self.settings, time.monotonic_ns()
-        self._drain_ring()
-        for tracee in self.tracees:
-            self._look_again(tracee)
-        older = None if settings.older_ms is None else int(settings.older_ms * 1_000_000)
-        if older is None and (settings.format == "json" or settings.show_allocs):
-            older = 0
+        self._attend()
+        members.look_around()
+        for tracee in self.roster.running:
+            members.look_again(tracee)
+        older = settings.older_ns
         snapshot = self._reader.snapshot(older_ns=older, keep_blocks=settings.show_allocs)
-        if (snapshot.stacks["ended"] == StackEnd.PENDING).any() and self._drain_ring():
+        if (snapshot.stacks["ended"] == StackEnd.PENDING).any() and members.drain():
             # A stack was on its way; it is here now.
             snapshot = self._reader.snapshot(older_ns=older, keep_blocks=settings.show_allocs)
         drained = time.monotonic_ns()
-        sites = self._namer.sites(snapshot)
+        self._containers.complete(self.tracees)
+        sites = self._holdings.sites(snapshot)
         report = fill_report(
             sites,
             self._earlier,
@@ -243,6 +316,7 @@ class Session:
             kernel=platform.release(),
             last=last,
             notes_on=self._closing.notes,
+            untraced=members.untraced,
         )
         self._earlier = (began, sites.snapshot)
         # Until there is something new to name, which is seldom, nothing needs to wait for it in memory.
@@ -264,61 +338,10 @@ class Session:
         return self._program.kernel_bytes() if self._program else 0
 
 
-def _require_survival(tracees: Sequence[Tracee], way: AttachWay) -> None:
-    """Raise CannotTrace if a return probe could end one of these."""
-    filtered = next((tracee.process for tracee in tracees if has_filter(tracee.process.folder)), None)
-    if filtered is not None and not return_probes_survive(way):
-        raise CannotTrace(
-            f"Process {filtered.pid} ({filtered.comm}) runs under a seccomp filter, and on this kernel a filter ends "
-            "processes that return from a probed function.",
-            "Use a kernel from 6.14 on or the latest of your stable series, or start the container with "
-            "--security-opt seccomp=unconfined.")
-
-
 def _hurry() -> None:
     """Be scheduled soon after a miss, also on a busy machine: until it is answered, its path goes on missing."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
-
-
-class _Poller:
-    """Waits for events of the kernel side, ends of processes, and stop()."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._epoll = select.epoll()
-
-    def __enter__(self) -> _Poller:
-        session = self._session
-        program = session._program
-        if program is None:
-            raise CannotTrace("The trace is over.", "Start another one.")
-        self._ring = program.ring.fd
-        self._pidfds = {tracee.pidfd: tracee for tracee in session.tracees}
-        for fd in (self._ring, session._woken[0], *self._pidfds):
-            self._epoll.register(fd, select.EPOLLIN)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._epoll.close()
-
-    def wait(self, until: int) -> None:
-        """Handle events until something asks for a report, at the latest at until (monotonic ns)."""
-        session = self._session
-        while not session._stop:
-            left = (until - time.monotonic_ns()) / SECOND
-            if left <= 0:
-                return
-            for fd, _ in self._epoll.poll(min(left, LONGEST_WAIT)):
-                if fd == self._ring:
-                    if not session._drain_ring():
-                        # A record is being written, perhaps by a thread that lost its processor: let it have this one.
-                        time.sleep(BREATH)
-                elif fd in self._pidfds:
-                    self._epoll.unregister(fd)
-                    session._has_ended(self._pidfds.pop(fd))
-                    if not any(tracee.alive for tracee in session.tracees):
-                        return
 
 
 def stop_on_signals(session: Session) -> None:

@@ -9,6 +9,9 @@ from enum import StrEnum
 from symbolizer.choices import GroupBy, Style
 from tracer import limits
 
+#: Its inode number (PROC_PID_INIT_INO, include/linux/proc_ns.h).
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+
 
 class AttachWay(StrEnum):
     """How probes are attached, best first: the kernel's answer decides."""
@@ -41,6 +44,15 @@ class Settings:
 
     pids: tuple[int, ...] = ()
     command: tuple[str, ...] = ()
+    follow_forks: bool = False
+    #: Names, control groups and containers whose processes are traced, now and later.
+    comms: tuple[str, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    #: Some of these control groups are known to this side only (version 1).
+    tell_every_exec: bool = False
+    #: In every further report too: what processes held at their end.
+    keep_ended: bool = False
     as_root: bool = True
     interval: float = 5.0
     count: int | None = None
@@ -73,6 +85,23 @@ class Settings:
     hash_map: bool = False
 
     @property
+    def follows(self) -> bool:
+        """Whether processes come and go while the trace runs."""
+        return self.follow_forks or self.selects
+
+    @property
+    def selects(self) -> bool:
+        """Whether processes are traced for what they are."""
+        return bool(self.comms or self.cgroups or self.containers)
+
+    @property
+    def older_ns(self) -> int | None:
+        """How old blocks must be to be reported; None: they are not looked at one by one."""
+        if self.older_ms is not None:
+            return int(self.older_ms * 1_000_000)
+        return 0 if self.format == "json" or self.show_allocs else None
+
+    @property
     def sampling(self) -> bool:
         """Whether figures are estimates."""
         return self.sample_rate > 1 or self.sample_bytes > 0
@@ -99,21 +128,30 @@ class Settings:
             "overflow": max(64, int(self.max_outstanding * (limits.OVERFLOW_SHARE if atomics else 1))),
             "in_flight": limits.MAX_THREADS,
             "probes": limits.MAX_PROBES,
+            "wanted_comms": limits.MAX_SLOTS,
+            "wanted_groups": limits.MAX_GROUPS,
+            "held": limits.MAX_SLOTS,
             "ring": limits.RING_BYTES,
         }
 
     def definitions(self, way: AttachWay, *, atomics: bool = True) -> dict[str, int | None]:
         """Return the C side's constants for attaching by way, on a kernel with compare-and-swap or without."""
-        namespace = os.stat("/proc/self/ns/pid")
         flags: dict[str, int | None] = {
             "MAX_DEPTH": self.depth,
             "MAX_SITES": self.max_stacks + 2,
             "MAX_SLOTS": limits.MAX_SLOTS,
             "RULE_BUCKET_BITS": limits.RULE_BUCKET_BITS,
             "STACK_COPY": limits.STACK_COPY,
-            "PID_NAMESPACE_DEVICE": namespace.st_dev,
-            "PID_NAMESPACE_INODE": namespace.st_ino,
+            "MAX_WAITING": (os.cpu_count() or 1) - 1,
         }
+        if not self.follows:
+            flags["HOLD_EXECS"] = None
+        namespace = os.stat("/proc/self/ns/pid")
+        if namespace.st_ino != INITIAL_PID_NAMESPACE:
+            flags |= {"PID_NAMESPACE_DEVICE": namespace.st_dev, "PID_NAMESPACE_INODE": namespace.st_ino}
+        if self.selects:
+            # 1: the kernel side tells of every exec, because it does not know all groups.
+            flags |= {"SELECTION": int(self.tell_every_exec), "MAX_GROUPS": limits.MAX_GROUPS}
         if atomics:
             flags["ATOMICS"] = None
             flags["BLOCK_BUCKETS"] = self.block_buckets

@@ -179,7 +179,7 @@ def test_count_and_duration_end_a_trace(
 
 
 def test_two_processes_are_told_apart(build: Build, run_program: Any, leaktrace: Starter) -> None:
-    """Of two processes of one program in one trace, each site names its process, and one's end does not end the trace."""
+    """Of two processes of one program in one trace, each has its share of a site, and one's end does not end the trace."""
     program = build("live_life.c")
     first, second = run_program(program, "1"), run_program(program, "3")
     trace = leaktrace.attach(first, "-p", str(second.pid))
@@ -188,8 +188,12 @@ def test_two_processes_are_told_apart(build: Build, run_program: Any, leaktrace:
     second.work()
     second.work()
     report = trace.stop().report
-    found = {each["pid"]: (each["bytes"], each["count"]) for each in site(report, "old_keeps").sites}
-    assert found == {first.pid: (3000, 3), second.pid: (6000, 6)}
+    (one,) = site(report, "old_keeps").sites
+    assert (one["bytes"], one["count"], one["processes"], one["pid"]) == (9000, 9, 2, second.pid)
+    found = {target["pid"]: [(share["bytes"], share["count"]) for share in target["sites"]
+                             if share["rank"] == one["rank"]] for target in report["targets"]}
+    assert found == {first.pid: [(3000, 3)], second.pid: [(6000, 6)]}
+    assert [target["ended"] for target in report["targets"]] == [True, False]
     assert [target["pid"] for target in report["targets"]] == [first.pid, second.pid]
     assert report["totals"]["live_count"] == 9
 
@@ -204,7 +208,8 @@ def test_the_end_of_all_processes_ends_the_trace(build: Build, run_program: Any,
         assert one.finish() == 0
     report = trace.wait().report
     assert report["last"] and report["totals"]["live_bytes"] == 6000
-    assert {each["pid"] for each in report["sites"]} == {first.pid, second.pid}
+    assert [target["totals"]["live_bytes"] for target in report["targets"]] == [3000, 3000]
+    assert all(target["ended"] for target in report["targets"])
 
 
 def test_later_reports_say_what_was_gained(build: Build, run_program: Any, leaktrace: Starter) -> None:

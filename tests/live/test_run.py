@@ -335,7 +335,6 @@ def test_exec_begins_again(build: Build, start: Callable[..., RunningTool]) -> N
     assert "keeps_one" in said and "dash" not in said and "bash" not in said
 
 
-@pytest.mark.xfail(reason="a program behind exec that ends at once is gone before its mappings are read", strict=False)
 def test_exec_of_a_short_life(build: Build, tmp_path: Path) -> None:
     """A program that ends at once after exec has its names too."""
     code, report = run_to_json(tmp_path, "sh", "-c", f"exec {build('run_ends.c')}")

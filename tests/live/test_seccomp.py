@@ -13,7 +13,7 @@ from tests.live.conftest import RunningProgram, Starter, site
 from tracer.attach.kernel import choose_attach_way
 from tracer.attach.seccomp import has_filter, return_probes_survive
 from tracer.errors import CannotTrace
-from tracer.session import _require_survival
+from tracer.requirements import require_survival
 from tracer.settings import AttachWay
 
 Build = Callable[..., Path]
@@ -70,10 +70,10 @@ def test_without_a_filter_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> N
     def never(way: AttachWay) -> bool:
         return False
 
-    monkeypatch.setattr("tracer.session.return_probes_survive", never)
-    _require_survival([Fake(os.getpid())], AttachWay.SESSION)  # type: ignore[list-item]
-    monkeypatch.setattr("tracer.session.has_filter", lambda folder: True)
+    monkeypatch.setattr("tracer.requirements.return_probes_survive", never)
+    require_survival([Fake(os.getpid())], AttachWay.SESSION)  # type: ignore[list-item]
+    monkeypatch.setattr("tracer.requirements.has_filter", lambda folder: True)
     with pytest.raises(CannotTrace, match="seccomp filter") as caught:
-        _require_survival([Fake(os.getpid())], AttachWay.SESSION)  # type: ignore[list-item]
+        require_survival([Fake(os.getpid())], AttachWay.SESSION)  # type: ignore[list-item]
     assert "seccomp=unconfined" in caught.value.remedy
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL

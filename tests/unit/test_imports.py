@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bpf", "symbolizer", "tracer")
 
 BASE = ("tracer.settings", "tracer.errors", "tracer.records", "tracer.losses", "tracer.limits")
-SESSION = ("tracer.session", "tracer.events", "tracer.fill", "tracer.listener", "tracer.naming", "tracer.closing", "tracer.gate",
-           "tracer.symbols")
+SESSION = ("tracer.session", "tracer.closing", "tracer.containers", "tracer.events", "tracer.fill", "tracer.gate", "tracer.holdings",
+           "tracer.listener", "tracer.membership", "tracer.poller", "tracer.requirements", "tracer.naming", "tracer.roster", "tracer.stack_pool", "tracer.symbols")
 STAGES = ("tracer.attach", "tracer.collect", "tracer.judge", "tracer.report")
 BCC_IMPORTERS = ("tracer.attach", "tracer.collect.drain", "tracer.collect.unwind_rules")
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tracer.attach.bpf_object import MapSpec
 
@@ -19,7 +20,7 @@ SYS_BPF = 321
 BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM = 0, 2, 3
 BPF_PROG_LOAD = 5
 BPF_RAW_TRACEPOINT_OPEN = 17
-BPF_MAP_LOOKUP_BATCH = 24
+BPF_MAP_LOOKUP_BATCH, BPF_MAP_DELETE_BATCH = 24, 27
 BPF_LINK_CREATE = 28
 BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_RAW_TRACEPOINT = 2, 17
 BPF_MAP_TYPE_RINGBUF = 27
@@ -28,6 +29,10 @@ BPF_TRACE_UPROBE_SESSION = 56 + 1
 BPF_F_UPROBE_MULTI_RETURN = 1
 #: What the verifier says of a program it refuses is longer; its end is what matters, and it is kept.
 LOG_BYTES = 1 << 22
+
+
+#: A key or value of a map.
+Value: TypeAlias = "ct._SimpleCData[int] | ct.Array[ct.c_char]"
 
 
 class _LinkCreateUprobeMulti(ct.Structure):
@@ -104,6 +109,10 @@ class _RawTracepoint(ct.Structure):
     _fields_ = (("name", ct.c_uint64), ("prog_fd", ct.c_uint32))
 
 
+#: A program is loaded again where a signal came in between (kernel/bpf/verifier.c: EAGAIN).
+LOAD_TRIES = 8
+
+
 def _bpf(command: int, attributes: ct.Structure) -> int:
     result: int = _libc.syscall(SYS_BPF, command, ct.byref(attributes), ct.sizeof(attributes))
     if result < 0:
@@ -172,20 +181,21 @@ def _load(instructions: bytes, attach_type: int, kind: int, name: str,
           log: ct.Array[ct.c_char] | None) -> int:
     code = ct.create_string_buffer(instructions, len(instructions))
     license_name = ct.create_string_buffer(b"GPL")
-    return _bpf(
-        BPF_PROG_LOAD,
-        _ProgLoad(
-            prog_type=kind,
-            insn_cnt=len(instructions) // 8,
-            insns=ct.addressof(code),
-            license=ct.addressof(license_name),
-            log_level=1 if log else 0,
-            log_size=len(log) if log else 0,
-            log_buf=ct.addressof(log) if log else 0,
-            prog_name=name.encode()[:15],
-            expected_attach_type=attach_type,
-        ),
+    attributes = _ProgLoad(
+        prog_type=kind,
+        insn_cnt=len(instructions) // 8,
+        insns=ct.addressof(code),
+        license=ct.addressof(license_name),
+        log_level=1 if log else 0,
+        log_size=len(log) if log else 0,
+        log_buf=ct.addressof(log) if log else 0,
+        prog_name=name.encode()[:15],
+        expected_attach_type=attach_type,
     )
+    for _ in range(LOAD_TRIES):
+        with suppress(BlockingIOError):
+            return _bpf(BPF_PROG_LOAD, attributes)
+    return _bpf(BPF_PROG_LOAD, attributes)
 
 
 def create_map(spec: MapSpec, entries: int) -> int:
@@ -202,8 +212,8 @@ def open_raw_tracepoint(program: int, name: str) -> int:
     return _bpf(BPF_RAW_TRACEPOINT_OPEN, _RawTracepoint(ct.addressof(text), program))
 
 
-def update_entry(fd: int, key: ct._SimpleCData[int], value: ct._SimpleCData[int]) -> None:
-    """Set one entry of a hash map. Raises OSError."""
+def update_entry(fd: int, key: Value, value: Value) -> None:
+    """Set one entry of a hash map or an array. Raises OSError."""
     _bpf(BPF_MAP_UPDATE_ELEM, _MapEntry(fd, 0, ct.addressof(key), ct.addressof(value), 0))
 
 
@@ -211,6 +221,19 @@ def delete_entry(fd: int, key: ct._SimpleCData[int]) -> None:
     """Remove one entry of a hash map, if it is there."""
     with suppress(OSError):
         _bpf(BPF_MAP_DELETE_ELEM, _MapEntry(fd, 0, ct.addressof(key), 0, 0))
+
+
+def delete_batch(fd: int, keys: int, count: int) -> tuple[int, int]:
+    """Remove count entries whose keys are at the address keys; return how many were, and 0 or the errno.
+
+    ENOENT: the key behind those is not there.
+    """
+    attributes = _MapBatch(0, 0, keys, 0, count, fd, 0, 0)
+    try:
+        _bpf(BPF_MAP_DELETE_BATCH, attributes)
+    except OSError as problem:
+        return int(attributes.count), problem.errno or 0
+    return int(attributes.count), 0
 
 
 def lookup_batch(fd: int, cursor_in: int, cursor_out: int, keys: int, values: int, count: int) -> tuple[int, int]:

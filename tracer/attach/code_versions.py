@@ -14,7 +14,7 @@ from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
 from symbolizer.unwind_rule import UnwindRule
 from tracer.attach.objects import Objects
 from tracer.collect.unwind_rules import END_RULE, NO_CODE, RuleTable, Unwinder
-from tracer.records import ADDRESS_BITS, ADDRESS_MASK, IMAGE_MASK, INTERRUPTED
+from tracer.records import ADDRESS_MASK, INTERRUPTED
 
 #: The mappings are not read again sooner than this for an address that is in none: it may just be no address.
 PAUSE_NS = 5_000_000
@@ -28,8 +28,12 @@ Code = tuple[int, int, int, ObjectKey | None]
 
 def code_of(space: AddressSpace) -> set[Code]:
     """Return which file's code is mapped where (start, end, offset, file); code made at run time is not told apart."""
-    return {(mapping.start, mapping.end, mapping.file_offset, object_key(mapping)) for mapping in space.mappings
-            if mapping.executable and mapping.is_file}
+    return {code_line(mapping) for mapping in space.mappings if mapping.executable and mapping.is_file}
+
+
+def code_line(mapping: Mapping) -> Code:
+    """Return which part of which file a mapping has where."""
+    return mapping.start, mapping.end, mapping.file_offset, object_key(mapping)
 
 
 class CodeVersion:
@@ -38,6 +42,8 @@ class CodeVersion:
     def __init__(self, number: int, space: AddressSpace, objects: Objects, table: RuleTable,
                  read_again: Callable[[], None]) -> None:
         self.space = space
+        #: A child has it too: neither may add to it what the other has not.
+        self.shared = False
         self.unwinder = Unwinder(number, self, table)
         self._objects = objects
         self._read_again = read_again
@@ -50,7 +56,16 @@ class CodeVersion:
         if self._without_code and code_of(space) - code_of(self.space):
             self.unwinder.forget(self._without_code)
             self._without_code.clear()
-        self.space = space
+        before, self.space = code_of(self.space), space
+        self.seed(before)
+
+    def seed(self, known: set[Code]) -> None:
+        """Put the rules in place that other processes have needed of the same files, except of code that is known."""
+        for mapping in self.space.mappings:
+            if mapping.executable and mapping.is_file and code_line(mapping) not in known:
+                rules = self._objects.known_rules(mapping)
+                if rules is not None:
+                    self.unwinder.seed(*rules.at(mapping))
 
     def code_at(self, address: int) -> Mapping | None:
         """Return the mapping with code that holds the address, None if there is none."""
@@ -76,7 +91,7 @@ class CodeVersion:
         if mapping is None:
             self._without_code.add(address | (INTERRUPTED if interrupted else 0))
             return NO_CODE
-        return self._objects.rule_at(mapping, at)
+        return self._objects.rule_for(mapping, address, interrupted=interrupted)
 
 
 class CodeVersions:
@@ -87,6 +102,10 @@ class CodeVersions:
         self._table = table
         self._read_again = read_again
         self._versions: dict[int, CodeVersion] = {}
+        #: Whose rules are this process's to take away.
+        self._own: set[int] = set()
+        #: Its parent's, with which it began.
+        self._first = -1
 
     def update(self, number: int, space: AddressSpace) -> None:
         """Take what is mapped now, in version number. What stayed where it was keeps its rules."""
@@ -94,24 +113,39 @@ class CodeVersions:
             self._versions[number].update(space)
             return
         version = CodeVersion(number, space, self._objects, self._table, self._read_again)
+        same: set[Code] = set()
         if self._versions:
-            last = self._versions[max(self._versions)]
+            last = self._versions[max(self._versions, key=self._age)]
             same = code_of(last.space) & code_of(space)
 
             def stayed(marked: int) -> bool:
                 # The call lies before its return address; an interrupted address is the first of its code at worst.
                 at = (marked & ADDRESS_MASK) - (0 if marked & INTERRUPTED else 1)
                 mapping = version.code_at(at)
-                return mapping is not None and (
-                    mapping.start, mapping.end, mapping.file_offset, object_key(mapping)) in same
+                return mapping is not None and code_line(mapping) in same
 
             version.unwinder.adopt(last.unwinder, stayed)
+        version.seed(same)
+        for old in self._own - {number}:
+            self._table.drop(old)
+        self._own = {number}
         self._versions[number] = version
-        self._table.remove(lambda key: self._is_old(key, number))
 
-    def _is_old(self, key: int, number: int) -> bool:
-        of_key = key >> ADDRESS_BITS & IMAGE_MASK
-        return of_key != number & IMAGE_MASK and any(of_key == each & IMAGE_MASK for each in self._versions)
+    def share(self, number: int) -> CodeVersion | None:
+        """Return a version for a child that begins with it; None if it was never read."""
+        version = self._versions.get(number)
+        if version is not None:
+            version.shared = True
+        return version
+
+    def begin_with(self, number: int, version: CodeVersion) -> None:
+        """Begin with the code of the parent."""
+        self._versions[number] = version
+        self._first = number
+
+    def is_shared(self, number: int) -> bool:
+        """Return whether another process has this version too."""
+        return number in self._versions and self._versions[number].shared
 
     def __contains__(self, number: int) -> bool:
         return number in self._versions
@@ -121,6 +155,7 @@ class CodeVersions:
         if number not in self._versions:
             self._versions[number] = CodeVersion(
                 number, self.space(number), self._objects, self._table, self._read_again)
+            self._own.add(number)
         return self._versions[number]
 
     def space(self, number: int) -> AddressSpace:
@@ -128,14 +163,19 @@ class CodeVersions:
         known = self._versions.get(number)
         if known is not None:
             return known.space
-        before = [each for each in self._versions if each < number]
-        after = [each for each in self._versions if each > number]
+        before = [each for each in self._versions if self._age(each) < self._age(number)]
+        after = [each for each in self._versions if self._age(each) > self._age(number)]
         if not before:
             return AddressSpace.of(())
-        earlier = self._versions[max(before)].space
+        earlier = self._versions[max(before, key=self._age)].space
         if not after:
             return earlier
-        return AddressSpace.of(set(earlier.mappings) & set(self._versions[min(after)].space.mappings))
+        later = self._versions[min(after, key=self._age)].space
+        return AddressSpace.of(set(earlier.mappings) & set(later.mappings))
+
+    def _age(self, number: int) -> tuple[bool, int]:
+        """Return by what versions are in the order of time: numbers grow, but the parent's are from another slot."""
+        return number != self._first, number
 
     def volatile(self) -> np.ndarray:
         """Return the address ranges that had different code in different versions, u64 (n, 2): [start, end)."""
@@ -147,6 +187,8 @@ class CodeVersions:
 
     def drop(self) -> None:
         """Forget everything: another program runs now."""
-        numbers = {number & IMAGE_MASK for number in self._versions}
-        self._table.remove(lambda key: key >> ADDRESS_BITS & IMAGE_MASK in numbers)
+        for number in self._own:
+            self._table.drop(number)
+        self._own.clear()
         self._versions.clear()
+        self._first = -1

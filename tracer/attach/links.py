@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +23,8 @@ from tracer.settings import AttachWay
 
 #: Bytes that show whether the first instruction is emulated, and nothing else.
 ENTRY_ONLY = 2
+#: The kernel serves those that wait at the same time together.
+CLOSERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,28 @@ def plan_probes(elf: Elf, unwind: UnwindInfo, allocator: FoundAllocator) -> Plan
     return Plan(allocator, tuple(probes), tuple(skipped))
 
 
+class Detacher:
+    """Closes links beside the work: the kernel waits some 30 ms with each until no processor uses it any more."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
+    def detach(self, links: Links) -> None:
+        """Detach everything soon. Those of processes that run go on to count until then."""
+        for fd in links.take_fds():
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(CLOSERS, "detach")
+            self._pool.submit(os.close, fd)
+
+    def close(self) -> None:
+        """Wait until all is detached."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
 class Links:
-    """What is attached, all of it closed together; the kernel closes it too if this process dies."""
+    """What is attached in one process; the kernel detaches it if this process dies."""
 
     def __init__(self, program: Program, *, bare: bool = False) -> None:
         """bare attaches programs that do nothing, to measure what the traps alone cost."""
@@ -120,11 +143,10 @@ class Links:
         finally:
             self._fds += place.fds
 
-    def close(self) -> None:
-        """Detach everything."""
-        for fd in reversed(self._fds):
-            os.close(fd)
-        self._fds.clear()
+    def take_fds(self) -> list[int]:
+        """Return what must be closed to detach everything, in that order, and leave it to the caller."""
+        fds, self._fds = self._fds[::-1], []
+        return fds
 
 
 @dataclass(slots=True)

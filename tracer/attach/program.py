@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
+import struct
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from tracer import records
 from tracer.attach import bpf_syscall
 from tracer.attach.loader import LoadedObject
+from tracer.collect.drain import delete_keys
 from tracer.collect.memory import mapped_array
 from tracer.collect.ring import Ring
 from tracer.errors import CannotTrace
 from tracer.limits import RING_BYTES
 from tracer.settings import Settings
+
+
+def _packed(layout: struct.Struct, *values: int | bytes) -> ct.Array[ct.c_char]:
+    return ct.create_string_buffer(layout.pack(*values), layout.size)
 
 
 class Program:
@@ -64,19 +71,38 @@ class Program:
         """Take pid back: its number may come again for another process."""
         bpf_syscall.delete_entry(self._loaded.fds["slots"], ct.c_uint32(pid))
 
+    def select(self, comms: Iterable[bytes], groups: Sequence[tuple[int, int]]) -> None:
+        """Say whose execs should wait until they are held: names, and control groups (id, level)."""
+        for comm in comms:
+            self._set("wanted_comms", _packed(records.COMM_STRUCT, comm), ct.c_uint32(1))
+        for index, (number, level) in enumerate(groups):
+            group = _packed(records.WANTED_GROUP_STRUCT, number, level, 1)
+            self._set("wanted_groups", ct.c_uint32(index), group)
+
+    def let_go(self, pid: int) -> None:
+        """Let a process go on that waits at its exec."""
+        self._set("held", ct.c_uint32(pid), ct.c_uint32(1))
+
+    def forget_held(self, pid: int) -> None:
+        """Have the next exec of that process, or of another of that id, wait again."""
+        bpf_syscall.delete_entry(self._loaded.fds["held"], ct.c_uint32(pid))
+
+    def _set(self, name: str, key: bpf_syscall.Value, value: bpf_syscall.Value) -> None:
+        bpf_syscall.update_entry(self._loaded.fds[name], key, value)
+
     def describe_probe(self, slot: int, address: int, cookie: int) -> None:
         """Say what the probe at a run-time address means, where it has no cookie of its own."""
         key = ct.c_uint64(address | slot << records.ADDRESS_BITS)
         bpf_syscall.update_entry(self._loaded.fds["probes"], key, ct.c_uint64(cookie))
 
-    def release_site(self, index: int) -> None:
-        """Give a site back whose blocks are all gone."""
-        self.sites[index] = np.zeros((), records.SITE)
-        bpf_syscall.delete_entry(self._loaded.fds["claimed"], ct.c_uint32(index))
+    def release_sites(self, indexes: np.ndarray) -> None:
+        """Give sites back whose blocks are all gone: i64 (n,)."""
+        self.sites[indexes] = np.zeros((), records.SITE)
+        delete_keys(self._loaded.fds["claimed"], indexes.astype(np.uint32))
 
-    def forget_stack(self, identifier: int) -> None:
-        """Have the stack of that id get a new site when it is seen again."""
-        bpf_syscall.delete_entry(self._loaded.fds["site_of_stack"], ct.c_uint64(identifier))
+    def forget_stacks(self, identifiers: np.ndarray) -> None:
+        """Have the stacks of these ids, u64 (n,), get new sites when they are seen again."""
+        delete_keys(self._loaded.fds["site_of_stack"], identifiers)
 
     def kernel_bytes(self) -> int:
         """Return how much kernel memory the maps hold now, by the kernel's own account (fdinfo's memlock)."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tracer.attach import kernel
 from tracer.attach.compiler import Compilation
+from tracer.attach.selection import Selection, select
 from tracer.attach.spawn import HeldCommand
-from tracer.attach.target import Process, find_process
+from tracer.attach.target import PROC, Process, find_process
 from tracer.attach.user import invoking_user
+from tracer.errors import CannotTrace
 from tracer.settings import AttachWay, Settings
 
 
@@ -17,6 +22,7 @@ class Prepared:
     """Targets that exist, a command that is held, and a program that is being compiled."""
 
     processes: tuple[Process, ...]
+    selection: Selection | None
     command: HeldCommand | None
     way: AttachWay
     compilation: Compilation
@@ -25,7 +31,11 @@ class Prepared:
 def prepare(settings: Settings) -> Prepared:
     """Begin a trace. Raises CannotTrace; a command that was started is ended then."""
     kernel.require_platform()
+    selection = select(settings)
+    settings = replace(settings, tell_every_exec=selection is not None and not selection.tells_apart())
     processes = [find_process(pid) for pid in settings.pids]
+    if settings.follow_forks:
+        processes = _with_descendants(processes)
     # Before any thread exists: the child of a fork has but one.
     command = HeldCommand(settings.command, None if settings.as_root else invoking_user()) if settings.command else None
     try:
@@ -37,4 +47,26 @@ def prepare(settings: Settings) -> Prepared:
         if command:
             command.kill()
         raise
-    return Prepared(tuple(processes), command, way, Compilation(settings, way, atomics=atomics))
+    return Prepared(tuple(processes), selection, command, way, Compilation(settings, way, atomics=atomics))
+
+
+def _with_descendants(processes: Sequence[Process]) -> list[Process]:
+    """Return the processes, and those that they have made so far, parents first."""
+    found = {process.pid: process for process in processes}
+    waiting = list(found)
+    while waiting:
+        for child in _children(waiting.pop()):
+            if child not in found:
+                with suppress(CannotTrace):
+                    found[child] = find_process(child)
+                    waiting.append(child)
+    return list(found.values())
+
+
+def _children(pid: int, proc: Path = PROC) -> list[int]:
+    """Return the children of all threads (proc_pid_task_children(5), Linux 4.2 with CONFIG_PROC_CHILDREN)."""
+    try:
+        return [int(word) for task in (proc / str(pid) / "task").iterdir()
+                for word in (task / "children").read_text().split()]
+    except OSError:
+        return []

@@ -89,6 +89,7 @@ def show_trace(settings: Settings, prepared: Prepared) -> int:
     write = WRITERS[settings.format]
     with Session(settings, console.listener(), prepared) as session:
         stop_on_signals(session)
+        session.ends_with_process = True
         console.say(f"attached by {session.way}; Ctrl-C ends with a last report")
         for report in session.reports():
             write(report, sys.stdout)

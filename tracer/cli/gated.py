@@ -155,13 +155,14 @@ def _trace(options: dict[str, Any], gate: Gate) -> tuple[Report | None, int]:
     settings = options_.build_settings(
         {name: value for name, value in options.items() if name not in names}
         | {"command": tuple(options["words"]), "top": ALL, "interval": GROWTH_INTERVAL if growth else NEVER,
-           "older_ms": 0 if any("oldest_s" in each.needs for each in gate.budgets) else None})
+           "keep_ended": True, "older_ms": 0 if any("oldest_s" in each.needs for each in gate.budgets) else None})
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     prepared = prepare(settings)
     command = prepared.command
     if command is None:
         raise CannotTrace("There is no command.", "Name one behind --.")
-    _pass_signals_on(command)
+    stop: list[Callable[[], None]] = []
+    _pass_signals_on(command, stop)
     # What takes long to import is imported while the compiler works.
     from tracer.cli.console import Console
     from tracer.session import Session
@@ -169,6 +170,11 @@ def _trace(options: dict[str, Any], gate: Gate) -> tuple[Report | None, int]:
     console = Console(settings)
     last = None
     with Session(settings, console.listener(quiet=not settings.verbose), prepared) as session:
+        stop.append(session.stop)
+        session.ends_with_process = True
+        session.on_command_end = lambda others: console.say(
+            f"the command has ended; {others} process{'es' if others > 1 else ''} that it left "
+            f"{'are' if others > 1 else 'is'} followed to the end")
         for report in session.reports():
             last = report
         status = command.wait()
@@ -179,11 +185,20 @@ def _trace(options: dict[str, Any], gate: Gate) -> tuple[Report | None, int]:
     return last, status
 
 
-def _pass_signals_on(command: HeldCommand) -> None:
-    """Have the command get the signals that were meant for it; leaktrace ends when the command does."""
+def _pass_signals_on(command: HeldCommand, stop: Sequence[Callable[[], None]]) -> None:
+    """Have the command get the signals that were meant for it; leaktrace ends when the command does.
+
+    stop ends the trace of what the command has left.
+    """
+
+    def at_terminal(*_: object) -> None:
+        if command.status is not None:
+            for end in stop:
+                end()
 
     def pass_on(number: int, _frame: object) -> None:
         command.send(number)
+        at_terminal()
 
     for number in PASSED_ON:
         signal.signal(number, pass_on)
@@ -192,7 +207,7 @@ def _pass_signals_on(command: HeldCommand) -> None:
         in_terminal = os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
     for number in FROM_TERMINAL:
         # At a terminal the command has got it already.
-        signal.signal(number, (lambda *_: None) if in_terminal else pass_on)
+        signal.signal(number, at_terminal if in_terminal else pass_on)
 
 
 def _left_behind(own: Sequence[int]) -> list[int]:

@@ -43,6 +43,20 @@ allocators = _together(
                  help="Also trace this function as one that frees."),
 )
 
+following = _together(
+    click.option("--follow-forks", is_flag=True, help="Also trace the processes that it makes, to any depth."),
+)
+
+selecting = _together(
+    click.option("--comm", "comms", multiple=True, metavar="NAME",
+                 help="Trace all processes of this name, those that come later too. May be given several times, as may "
+                      "the next two."),
+    click.option("--cgroup", "cgroups", multiple=True, metavar="PATH",
+                 help="Trace all processes in this control group and those below it."),
+    click.option("--container", "containers", multiple=True, metavar="ID",
+                 help="Trace all processes in this container, by id or name (docker, podman, containerd, Kubernetes)."),
+)
+
 recording = _together(
     click.option("--max-outstanding", type=Positive(whole=True, maximum=1 << 28), default=1_000_000, show_default=True,
                  metavar="N", help="Room for this many live blocks."),

@@ -15,7 +15,7 @@ from tracer.limits import MAX_SLOTS
 from tracer.settings import AttachWay, Settings
 
 #: memleak's options for kernel allocations, which this command does not do.
-WHOM = "Name a process with -p, or a command with -c."
+WHOM = "Name a process with -p, --comm, --cgroup or --container, or a command with -c."
 KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
 
 
@@ -26,6 +26,8 @@ KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
 @click.option("-p", "--pid", "pids", type=Positive(whole=True), multiple=True, metavar="PID",
               help="Trace this process; may be given several times.")
 @click.option("-c", "--command", help="Start and trace this command, from its first instruction.")
+@options_.selecting
+@options_.following
 @click.option("-t", "--trace", "trace_events", is_flag=True, help="Also print each allocation and free as it happens.")
 @click.option("-a", "--show-allocs", is_flag=True, help="Also print the address and size of each outstanding block.")
 @click.option("-o", "--older", "older_ms", type=Positive(whole=False, minimum=0), metavar="MS",
@@ -63,7 +65,7 @@ def command(**options: Any) -> int:
 
         click.echo(bpf.source(settings.definitions(settings.attach or AttachWay.SESSION)))
         return 0
-    if not settings.pids and not settings.command:
+    if not settings.pids and not settings.command and not settings.selects:
         raise UsageError(f"Without -p or -c, leaktrace would trace the kernel; it {KERNEL_ONLY}",
                          WHOM)
     from tracer.cli.running import run_trace
@@ -77,6 +79,9 @@ def build_settings(options: dict[str, Any]) -> Settings:
     command_line = options.pop("command")
     options["command"] = _words(command_line) if command_line is not None else ()
     settings = options_.build_settings(options)
+    if settings.selects and (settings.pids or settings.command):
+        raise UsageError("--comm, --cgroup and --container say themselves which processes to trace.",
+                         "Leave -p and -c out.")
     if settings.pids and settings.command:
         raise UsageError("-p and -c cannot be given together.", "Trace the process and the command in two runs.")
     if len(settings.pids) > MAX_SLOTS:

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from tracer.attach.bpf_syscall import delete_entry, lookup_batch
+from tracer.attach.bpf_syscall import delete_batch, lookup_batch
 from tracer.errors import CannotTrace
 
 #: Entries asked for at once; a bucket with more is retried with twice as many.
@@ -51,6 +51,12 @@ def drain_hash(fd: int, value: np.dtype[np.void], expected: int = 0) -> tuple[np
 
 
 def delete_keys(fd: int, keys: np.ndarray) -> None:
-    """Remove keys, u64, shape (n,), from the hash map behind fd; those that are gone already are fine."""
-    for key in keys.tolist():
-        delete_entry(fd, ct.c_uint64(key))
+    """Remove keys, shape (n,), of the map's own size, from the hash map behind fd; those that are gone are fine."""
+    keys, at = np.ascontiguousarray(keys), 0
+    while at < len(keys):
+        count, problem = delete_batch(fd, keys.ctypes.data + at * keys.itemsize, len(keys) - at)
+        # It stops at one that is not there.
+        at += count + (problem == errno.ENOENT)
+        if problem not in (0, errno.ENOENT):
+            raise CannotTrace(f"Entries of a table could not be removed: {os.strerror(problem)}.",
+                              "Batches need Linux 5.6 or newer.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from tracer import records
@@ -34,13 +36,18 @@ def read_buckets(buckets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (found, values) if same.all() else (found[same], values[same])
 
 
-def forget_blocks(program: Program, image: int) -> None:
-    """Remove all blocks of a process image that is gone."""
-    mine = np.uint64(image & records.IMAGE_MASK)
+def forget_blocks(program: Program, images: Collection[int]) -> None:
+    """Remove all blocks of process images that are gone."""
+    gone = np.zeros(records.IMAGE_MASK + 1, bool)
+    gone[[image & records.IMAGE_MASK for image in images]] = True
     shift = np.uint64(records.ADDRESS_BITS)
     if program.blocks is not None:
         keys = program.blocks["keys"]
-        bucket, place = np.nonzero((keys >= records.FIRST_KEY) & (keys >> shift == mine))
-        keys[bucket, place] = 0
+        bucket, place = np.nonzero(keys >= records.FIRST_KEY)
+        mine = gone[keys[bucket, place] >> shift]
+        keys[bucket[mine], place[mine]] = 0
+        # These counts stay as they are, since only the kernel side may change them: one that is too high costs a look.
+        if not program.blocks["overflowed"].any():
+            return
     overflow, _ = drain_hash(program.overflow_fd, records.OUTSTANDING)
-    delete_keys(program.overflow_fd, overflow[overflow >> shift == mine])
+    delete_keys(program.overflow_fd, overflow[gone[overflow >> shift]])

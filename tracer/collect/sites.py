@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,10 @@ from tracer.losses import LOSSES
 STILL_TO_COME_NS = 10_000_000_000
 
 
+#: Images whose blocks are forgotten together: it takes a walk over all blocks.
+MANY = 16
+#: Sites of missed stacks between looks for those that can be given back.
+LOOK_AGAIN = 4096
 #: In place of a stack's version of the code: it is the same in all.
 ANY_VERSION = (1 << 32) - 1
 
@@ -26,29 +30,40 @@ ANY_VERSION = (1 << 32) - 1
 class SiteReader:
     """Takes snapshots of one running program."""
 
-    def __init__(self, program: Program, volatile: Sequence[Callable[[], np.ndarray]] = ()) -> None:
-        """volatile: for each slot, the address ranges whose code changed while it was traced, u64 (n, 2)."""
+    def __init__(self, program: Program, volatile: Callable[[int], np.ndarray]) -> None:
+        """volatile: of a slot, the address ranges whose code changed while it was traced, u64 (n, 2)."""
         self._program = program
         self._volatile = volatile
+        self._gone: set[int] = set()
         self._retired = Retired()
         self._provisional: set[int] = set()
+        self._look_at = LOOK_AGAIN
         self._own_losses = np.zeros(len(LOSSES), np.uint64)
 
     def note_provisional(self, site: int) -> None:
         """Remember a site that one missed stack has for itself: it is given back when its block is freed."""
         if site:
             self._provisional.add(site)
+            if len(self._provisional) >= self._look_at:
+                # Without a report for long, they would take the place of others.
+                self._retire()
+                self._look_at = len(self._provisional) + LOOK_AGAIN
 
     def count_loss(self, index: int) -> None:
         """Count a loss that happened on this side; the map's own counters only the kernel side may change."""
         self._own_losses[index] += 1
 
-    def snapshot(self, *, older_ns: int | None = None, keep_blocks: bool = False) -> Snapshot:
-        """Return what is outstanding now; older_ns (also 0) reads every block, None only the counters per site."""
+    def snapshot(
+        self, *, older_ns: int | None = None, keep_blocks: bool = False, image: int | None = None
+    ) -> Snapshot:
+        """Return what is outstanding now; older_ns (also 0) reads every block, None only the counters per site.
+
+        image: of this process image only, which is about to go.
+        """
         self._retire()
         taken = time.monotonic_ns()
-        counters, stacks, used = self._read_sites()
-        snapshot, rows = merge_sites(taken, counters, stacks, self._retired)
+        counters, stacks, used = self._read_sites(image)
+        snapshot, rows = merge_sites(taken, counters, stacks, self._retired.of_image(image))
         if older_ns is not None or keep_blocks:
             row_of_site = np.full(self._program.max_sites, -1, np.int64)
             row_of_site[used] = rows[: len(used)]
@@ -73,22 +88,39 @@ class SiteReader:
         mine = used[program.stacks["image"][used] == image]
         # Site 0 belongs to no image; its blocks go when they are found among the outstanding.
         mine = mine[mine != 0]
-        counters = program.sites[mine]
-        live = (int((counters["allocated_bytes"] - counters["freed_bytes"]).sum()),
-                int((counters["allocated_count"] - counters["freed_count"]).sum()))
-        forget_blocks(program, image)
-        for site in mine.tolist():
-            program.forget_stack(int(program.stacks["id"][site]))
-            program.release_site(site)
+        live = self._live(mine)
+        self._gone.add(image)
+        if len(self._gone) >= MANY:
+            self.forget_gone()
+        program.forget_stacks(program.stacks["id"][mine])
+        program.release_sites(mine)
         self._provisional -= set(mine.tolist())
         self._retired.forget_images({image})
         return live
 
+    def forget_gone(self) -> None:
+        """Remove the blocks of images that are gone: their keys come again after some thousand others."""
+        if self._gone:
+            forget_blocks(self._program, self._gone)
+            self._gone.clear()
+
+    def live_of(self, image: int) -> tuple[int, int]:
+        """Return the live bytes and count of a process image."""
+        used = self._used()
+        return self._live(used[self._program.stacks["image"][used] == image])
+
+    def _live(self, sites: np.ndarray) -> tuple[int, int]:
+        counters = self._program.sites[sites]
+        return (int((counters["allocated_bytes"] - counters["freed_bytes"]).sum()),
+                int((counters["allocated_count"] - counters["freed_count"]).sum()))
+
     def _used(self) -> np.ndarray:
         return np.flatnonzero(self._program.sites["allocated_count"])
 
-    def _read_sites(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _read_sites(self, image: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         used = self._used()
+        if image is not None:
+            used = used[self._program.stacks["image"][used] == image]
         return self._program.sites[used], self._comparable(self._program.stacks[used]), used
 
     def _comparable(self, stacks: np.ndarray) -> np.ndarray:
@@ -96,8 +128,8 @@ class SiteReader:
         volatile = np.zeros(len(stacks), bool)
         slots = stacks["image"] % MAX_SLOTS
         beyond = np.arange(stacks["addresses"].shape[1])[None, :] >= stacks["depth"][:, None]
-        for slot, ranges_of in enumerate(self._volatile):
-            ranges = ranges_of()
+        for slot in np.unique(slots).tolist():
+            ranges = self._volatile(slot)
             mine = np.flatnonzero(slots == slot)
             addresses = stacks["addresses"][mine] & np.uint64(records.ADDRESS_MASK)
             for start, end in ranges.tolist():
@@ -133,6 +165,7 @@ class SiteReader:
         dead &= (counters["allocated_count"] > 0) | ~fresh
         identities = identify(stacks)
         for index in np.flatnonzero(dead).tolist():
-            self._retired.add(int(identities[index]), counters[index], stacks[index])
-            self._program.release_site(int(sites[index]))
+            if counters["allocated_count"][index]:
+                self._retired.add(int(identities[index]), counters[index], stacks[index])
+        self._program.release_sites(sites[dead])
         self._provisional -= set(sites[dead].tolist())

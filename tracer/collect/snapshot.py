@@ -73,6 +73,12 @@ class Retired:
         else:
             self.rows[identity] = (counters.copy(), stack.copy())
 
+    def of_image(self, image: int | None) -> Retired:
+        """Return what belongs to one process image, None for all."""
+        if image is None:
+            return self
+        return Retired({key: row for key, row in self.rows.items() if int(row[1]["image"]) == image})
+
     def forget_images(self, images: set[int]) -> None:
         """Drop what belongs to process images that exec has replaced."""
         for identity in [key for key, (_, stack) in self.rows.items() if int(stack["image"]) in images]:
@@ -113,7 +119,7 @@ def merge_sites(
         counters = np.concatenate([counters, np.array([row[0] for row in retired.rows.values()], records.SITE)])
         stacks = np.concatenate([stacks, np.array([row[1] for row in retired.rows.values()], stacks.dtype)])
     identity, first, rows = np.unique(identify(stacks), return_index=True, return_inverse=True)
-    merged = _sum_counters(counters, rows, len(identity))
+    merged = sum_counters(counters, rows, len(identity))
     snapshot = Snapshot(
         taken_ns,
         identity,
@@ -128,7 +134,7 @@ def merge_sites(
     return snapshot, rows
 
 
-def _sum_counters(counters: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+def sum_counters(counters: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     """Return SITE (count,): the sums of the counters, SITE (n,), whose rows (n,) are the same."""
     merged = np.zeros(count, records.SITE)
     for name in records.SITE.names or ():
@@ -163,7 +169,7 @@ def merge_groups(snapshot: Snapshot, groups: np.ndarray) -> tuple[Snapshot, np.n
     merged = Snapshot(
         snapshot.taken_ns,
         identity,
-        _sum_counters(snapshot.counters, rows, count),
+        sum_counters(snapshot.counters, rows, count),
         snapshot.stacks[largest],
         live_bytes,
         live_count,

@@ -40,14 +40,15 @@ class RuleTable:
         """buckets: the mapped array of RULE_BUCKET, shape (a power of two,)."""
         self._keys, self._rules = buckets["keys"], buckets["rules"]
         self._shift = 64 - (len(buckets).bit_length() - 1)
-        self._places: dict[int, tuple[int, int]] = {}
+        #: Where each key is, by its image's bits.
+        self._places: dict[int, dict[int, tuple[int, int]]] = {}
         self.evicted = 0
 
     def install(self, key: int, rule: int) -> None:
         """Make rule findable under key; in a full pair of buckets the oldest place is taken from another."""
-        if key in self._places:
-            bucket, place = self._places[key]
-            self._rules[bucket, place] = rule
+        known = self._places.get(_image_bits(key), {}).get(key)
+        if known:
+            self._rules[known] = rule
             return
         home = (key * SPREAD & (1 << 64) - 1) >> self._shift
         for bucket in (home, home ^ 1):
@@ -59,20 +60,50 @@ class RuleTable:
         place = self.evicted % self._keys.shape[1]
         old = int(self._keys[home, place])
         self._keys[home, place] = 0
-        self._places.pop(old, None)
+        self._places.get(_image_bits(old), {}).pop(old, None)
         self._put(home, place, key, rule)
+
+    def install_many(self, keys: np.ndarray, rules: np.ndarray) -> None:
+        """Make rules, u64 (n,), findable under keys, u64 (n,), none of which is there yet."""
+        with np.errstate(over="ignore"):
+            home = (keys * np.uint64(SPREAD) >> np.uint64(self._shift)).astype(np.int64)
+        left = np.arange(len(keys))
+        for bucket in (home, home ^ 1):
+            for place in range(self._keys.shape[1]):
+                free = left[self._keys[bucket[left], place] == 0]
+                # Of those that would have the same place one gets it.
+                at, first = np.unique(bucket[free], return_index=True)
+                taken = free[first]
+                self._rules[at, place] = rules[taken]
+                self._keys[at, place] = keys[taken]
+                if len(taken):
+                    self._places.setdefault(_image_bits(int(keys[0])), {}).update(
+                        zip(keys[taken].tolist(), zip(at.tolist(), [place] * len(at), strict=True), strict=True))
+                left = np.setdiff1d(left, taken, assume_unique=True)
+        for one in left.tolist():
+            self.install(int(keys[one]), int(rules[one]))
 
     def _put(self, bucket: int, place: int, key: int, rule: int) -> None:
         # The rule first: whoever finds the key must find it too. Stores of 8 bytes are whole on x86-64.
         self._rules[bucket, place] = rule
         self._keys[bucket, place] = key
-        self._places[key] = (bucket, place)
+        self._places.setdefault(_image_bits(key), {})[key] = (bucket, place)
 
-    def remove(self, unwanted: Callable[[int], bool]) -> None:
-        """Take away the rules of all keys for which unwanted is true."""
-        for key in [key for key in self._places if unwanted(key)]:
-            bucket, place = self._places.pop(key)
-            self._keys[bucket, place] = 0
+    def remove(self, keys: Iterable[int]) -> None:
+        """Take away the rules of these keys."""
+        for key in keys:
+            place = self._places.get(_image_bits(key), {}).pop(key, None)
+            if place:
+                self._keys[place] = 0
+
+    def drop(self, image: int) -> None:
+        """Take away all rules of a version of a process's code."""
+        for place in self._places.pop(image & IMAGE_MASK, {}).values():
+            self._keys[place] = 0
+
+
+def _image_bits(key: int) -> int:
+    return key >> ADDRESS_BITS & IMAGE_MASK
 
 
 class RuleSource(Protocol):
@@ -136,6 +167,7 @@ class StackTable:
     def __init__(self, stacks: np.ndarray) -> None:
         """stacks: the mapped array of struct stack."""
         self.addresses, self.depth, self.ended = stacks["addresses"], stacks["depth"], stacks["ended"]
+        self.code = stacks["code"]
         self.limit = self.addresses.shape[1]
 
 
@@ -160,12 +192,17 @@ class Unwinder:
                 self._rules[marked] = rule
                 self._table.install(rule_key(marked, self._image), rule.encode())
 
+    def seed(self, rules: dict[int, UnwindRule], encoded: np.ndarray) -> None:
+        """Take rules for addresses (marked), and the same encoded, u64 (n,), that are known without asking."""
+        self._rules.update(rules)
+        self._table.install_many(
+            np.fromiter(rules, np.uint64, len(rules)) | np.uint64(rule_key(0, self._image)), encoded)
+
     def forget(self, marked: Iterable[int]) -> None:
         """Ask again for these addresses when they come up."""
         keys = {rule_key(each, self._image) for each in marked if self._rules.pop(each, None)}
         self._known.clear()
-        if keys:
-            self._table.remove(keys.__contains__)
+        self._table.remove(keys)
 
     def knows(self, marked: int) -> bool:
         """Return whether the rule at an address has been looked up."""

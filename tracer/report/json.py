@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from typing import Any, TextIO
 
 from symbolizer.frame import Frame
-from tracer.report.model import Finding, Judgement, Report
+from tracer.report.model import Finding, Judgement, Report, Target
 
 SCHEMA = "leaktrace/1"
 
@@ -34,8 +35,7 @@ def document(report: Report, judgement: Judgement | None = None) -> dict[str, An
 
 
 def _document(report: Report) -> dict[str, Any]:
-    targets = [{"pid": target.pid, "comm": target.comm, "exe": target.exe, "children": target.children}
-               for target in report.targets]
+    targets = [_target(target) for target in report.targets]
     return {
         "schema": SCHEMA,
         "taken": report.taken.isoformat(),
@@ -56,8 +56,29 @@ def _document(report: Report) -> dict[str, Any]:
             "relative_error": report.total_error,
         },
         "sites": [_site(finding) for finding in report.findings],
+        "untraced": dict(report.untraced),
         "last": report.last,
         "notes": list(report.notes),
+    }
+
+
+def _target(target: Target) -> dict[str, Any]:
+    """Return a process with what it holds, at the sites by their ranks."""
+    inherited, dropped = target.inherited, target.dropped
+    return {
+        "pid": target.pid,
+        "comm": target.comm,
+        "exe": target.exe,
+        "parent": target.parent,
+        "children": target.children,
+        "totals": asdict(target.totals) if target.totals else None,
+        "inherited": {"bytes": inherited[0], "count": inherited[1]} if inherited else None,
+        "execs": target.execs,
+        "dropped": {"bytes": dropped[0], "count": dropped[1]},
+        "ended": target.ended,
+        "exit_code": os.waitstatus_to_exitcode(target.status) if target.status is not None else None,
+        "container": asdict(target.container) if target.container else None,
+        "sites": [asdict(share) for share in target.shares],
     }
 
 
@@ -77,6 +98,7 @@ def _site(finding: Finding) -> dict[str, Any]:
         "gained_count": finding.gained_count,
         "relative_error": finding.error,
         "stacks": finding.stacks,
+        "processes": finding.processes,
         "verdict": finding.verdict,
         "reachability": None,
         "frames": [_frame(frame) for frame in finding.frames],

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TextIO
 
+from tracer.report import processes
 from tracer.report.model import Judged, Judgement, Outcome, Report
-from tracer.report.text import describe
+from tracer.report.text import describe, where
 
 #: In the order of how much a reader wants to know of them.
 _ORDER = (Outcome.FAILED, Outcome.PASSED, Outcome.KNOWN)
@@ -18,10 +19,12 @@ def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> Non
     shown = by_outcome[Outcome.FAILED] + [site for outcome in _ORDER[1:] for site in by_outcome[outcome]][:top]
     live = [site for site in judgement.sites if site.outcome is not Outcome.SUPPRESSED]
     out.write(f"{_targets(report)}: {_amount(live)}\n")
+    several = len(report.targets) > 1
     for site in shown:
-        _write_site(site, out)
+        _write_site(site, out, several=several)
     if len(live) > len(shown):
         out.write(f"and {len(live) - len(shown)} more sites\n")
+    processes.write(report, out, top=top)
     for text in judgement.failed_totals:
         out.write(f"FAILED: {text}\n")
     _write_accepted(judgement, by_outcome, out)
@@ -35,7 +38,11 @@ def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> Non
 
 
 def _targets(report: Report) -> str:
-    return ", ".join(f"{target.comm} (pid {target.pid})" for target in report.targets) or "nothing was traced"
+    if not report.targets:
+        return "nothing was traced"
+    first, others = report.targets[0], len(report.targets) - 1
+    more = f" and {others} more process{'es' if others > 1 else ''}" if others else ""
+    return f"{first.comm} (pid {first.pid}){more}"
 
 
 def _amount(sites: Iterable[Judged]) -> str:
@@ -46,10 +53,13 @@ def _amount(sites: Iterable[Judged]) -> str:
     return f"{size} bytes in {blocks} allocations from {_sites(len(findings))} are outstanding"
 
 
-def _write_site(site: Judged, out: TextIO) -> None:
+def _write_site(site: Judged, out: TextIO, *, several: bool) -> None:
     finding = site.finding
+    remarks = [f"site {finding.rank}, {where(finding)}"] if several else []
     word = f"FAILED ({site.reason}): " if site.outcome is Outcome.FAILED else ""
-    remark = f" ({site.reason})" if site.reason and site.outcome is not Outcome.FAILED else ""
+    if site.reason and site.outcome is not Outcome.FAILED:
+        remarks.append(site.reason)
+    remark = f" ({'; '.join(remarks)})" if remarks else ""
     out.write(f"\t{word}{finding.bytes} bytes in {finding.count} allocations from stack{remark}\n")
     for frame in finding.frames:
         out.write(f"\t\t{describe(frame)}\n")

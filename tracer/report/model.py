@@ -22,7 +22,8 @@ class Finding:
     """One call site. Bytes and counts are of live blocks unless named otherwise; frames are innermost first.
 
     gained_bytes and gained_count: since the report before, None in the first. error: one standard error of bytes as a
-    share of them, where figures are estimates. stacks: how many different stacks were put together.
+    share of them, where figures are estimates. stacks: how many different stacks were put together. processes: how
+    many hold some of it; pid is that of the one that holds most.
     """
 
     rank: int
@@ -41,6 +42,7 @@ class Finding:
     blocks: tuple[Block, ...] = ()
     source: str = "heap"
     stacks: int = 1
+    processes: int = 1
     verdict: str | None = None
 
 
@@ -56,13 +58,48 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one process holds at one site, by the site's rank."""
+
+    rank: int
+    bytes: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerNote:
+    """The container a process is in: its id, runtime, name and pod as far as they are known, and what to call it."""
+
+    id: str
+    runtime: str
+    name: str | None
+    pod: str | None
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """Whom the report is about. children: processes it made meanwhile, which are not traced."""
+    """One process that the report is about, and what it holds.
+
+    children: processes it made meanwhile, which are not traced. parent: the id of the traced process that made it.
+    inherited: bytes and blocks its parent held when it was made, which it has too unless it ran another program.
+    dropped: bytes and blocks that went with programs it was before an exec. status: as of wait(2), None while it runs
+    or where it is not known.
+    """
 
     pid: int
     comm: str
     exe: str | None
     children: int = 0
+    parent: int | None = None
+    totals: Totals | None = None
+    inherited: tuple[int, int] | None = None
+    execs: int = 0
+    dropped: tuple[int, int] = (0, 0)
+    ended: bool = False
+    status: int | None = None
+    shares: tuple[Share, ...] = ()
+    container: ContainerNote | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +115,10 @@ class LossNote:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One moment of one trace. notes: one sentence each on what its stacks lack, and what would bring it."""
+    """One moment of one trace. notes: one sentence each on what its stacks lack, and what would bring it.
+
+    untraced: processes that should have been traced and were not, by reason. follows: processes come and go.
+    """
 
     taken: datetime
     elapsed_s: float
@@ -92,6 +132,8 @@ class Report:
     sampling: str | None = None
     last: bool = False
     notes: tuple[str, ...] = ()
+    untraced: tuple[tuple[str, int], ...] = ()
+    follows: bool = False
 
 
 class Outcome(StrEnum):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TextIO
 
 from symbolizer.frame import Frame, Why
+from tracer.report import processes
 from tracer.report.model import Finding, Report
 
+#: Processes that are shown.
+PROCESSES = 10
 #: What stands in a frame's place when it has no name.
 _WHY = {
     Why.UNMAPPED: "nothing is mapped there",
@@ -24,9 +27,10 @@ def write(report: Report, out: TextIO) -> None:
     if report.sampling:
         error = f", ±{report.total_error:.0%} in total" if report.total_error else ""
         out.write(f"\t(estimates from {report.sampling}{error}; ± is one standard error)\n")
-    several = len(report.targets) > 1
+    several = len(report.targets) > 1 or report.follows
     for finding in report.findings:
         _write_finding(finding, out, several=several)
+    processes.write(report, out, top=PROCESSES)
     for note in report.notes:
         out.write(f"{note}{'' if note.endswith('.') else '.'}\n")
     out.flush()
@@ -47,8 +51,13 @@ def _remarks(finding: Finding, several: bool) -> str:
     if finding.error:
         remarks.append(f"±{finding.error:.0%}")
     if several:
-        remarks.append(f"pid {finding.pid}")
+        remarks.append(f"site {finding.rank}, {where(finding)}")
     return f" ({'; '.join(remarks)})" if remarks else ""
+
+
+def where(finding: Finding) -> str:
+    """Return which process holds what a site has, or how many do."""
+    return f"pid {finding.pid}" if finding.processes == 1 else f"in {finding.processes} processes"
 
 
 def describe(frame: Frame) -> str:

@@ -65,6 +65,8 @@ def test_sizes_in_python(depth: int) -> None:
         return total
 
     assert {name: size(name) for name in stated} == {
+        "comm": records.COMM_STRUCT.size,
+        "wanted_group": records.WANTED_GROUP_STRUCT.size,
         "outstanding": records.OUTSTANDING.itemsize,
         "block_bucket": records.BLOCK_BUCKET.itemsize,
         "site": records.SITE.itemsize,

@@ -1,4 +1,4 @@
-"""What the tracer's tests compile, and what binutils says about it."""
+"""What the tracer's tests compile, what binutils says about it, and stacks as the kernel side writes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,22 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tracer import records
+from tracer.records import StackEnd
+
+#: Frames in a made-up stack.
+DEPTH = 6
+
+
+def stack(*addresses: int, image: int = 0, code: int = 0, ended: int = StackEnd.COMPLETE) -> np.ndarray:
+    """Return one struct stack."""
+    made = np.zeros((), records.stack_dtype(DEPTH))
+    made["image"], made["code"], made["ended"], made["depth"] = image, code, ended, len(addresses)
+    made["addresses"][: len(addresses)] = addresses
+    return made
 
 
 @pytest.fixture

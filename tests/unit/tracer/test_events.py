@@ -12,7 +12,7 @@ import pytest
 from symbolizer.unwind_rule import RuleKind, UnwindRule
 from tracer import records
 from tracer.attach.program import Program
-from tracer.attach.tracee import Tracee
+from tracer.attach.tracee import Inherited, Tracee
 from tracer.collect.sites import SiteReader
 from tracer.collect.unwind_rules import RuleTable, Unwinder
 from tracer.events import SECOND, KernelEvents
@@ -68,6 +68,7 @@ class FakeTracee:
 
     def __init__(self, slot: int) -> None:
         self.image, self.process, self.rules, self.reads = slot, FakeProcess(4000 + slot), Rules(), 0
+        self.shares_memory, self.dropped = False, Inherited(0, 0)
         self._unwinder = self._new_unwinder()
 
     def _new_unwinder(self) -> Unwinder:
@@ -79,8 +80,11 @@ class FakeTracee:
     def read_mappings(self) -> None:
         self.reads += 1
 
+    def is_gone(self, version: int) -> bool:
+        return version < self.image
+
     def became(self, image: int) -> None:
-        self.image = image
+        self.image, self.shares_memory = image, False
         self._unwinder = self._new_unwinder()
 
 
@@ -116,14 +120,17 @@ class FakeProgram:
 class World:
     """Two processes and the events of both."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self.program, self.reader, self.tracees = FakeProgram(), FakeReader(), [FakeTracee(0), FakeTracee(1)]
         self.lines: list[TraceLine] = []
         self.notices: list[str] = []
         self.looked: list[Any] = []
         self.events = KernelEvents(
-            cast(Program, self.program), cast("list[Tracee]", self.tracees), cast(SiteReader, self.reader),
-            Listener(traced=self.lines.append, notice=self.notices.append), STARTED)
+            cast(Program, self.program), self._at, cast(SiteReader, self.reader),
+            Listener(traced=self.lines.append, notice=self.notices.append), STARTED, quiet=quiet)
+
+    def _at(self, slot: int) -> Tracee | None:
+        return cast(Tracee, self.tracees[slot]) if slot < len(self.tracees) else None
 
     def send(self, kind: EventKind, slot: int = 0, image: int | None = None, rest: bytes = b"", ns: int = STARTED) -> None:
         image = slot if image is None else image
@@ -174,12 +181,12 @@ def test_what_python_cannot_follow_is_counted() -> None:
 
 
 def test_a_miss_of_a_program_that_is_gone() -> None:
-    """After an exec, stacks of the old image are no longer looked into; their sites are still given back."""
+    """After an exec, stacks of the old image are no longer looked into; their sites may be others' by now, and are let alone."""
     world = World()
     world.miss(site=5, slot=1, image=1 + MAX_SLOTS)
     world.drain()
     assert world.program.stacks["ended"][5] == 0 and world.tracees[1].rules.asked == []
-    assert world.reader.provisional == [5]
+    assert world.reader.provisional == []
 
 
 def test_new_paths_are_answered_first() -> None:
@@ -192,7 +199,7 @@ def test_new_paths_are_answered_first() -> None:
     world.miss(pc=0x406000, site=6, image=MAX_SLOTS)  # of a program that is gone: nobody waits
     world.miss(pc=0x405000, site=5)
     world.drain()
-    assert world.reader.provisional == [3, 5, 1, 1, 6]
+    assert world.reader.provisional == [3, 5, 1, 1]
 
 
 def test_changed_mappings() -> None:
@@ -227,6 +234,50 @@ def test_exec() -> None:
     assert world.reader.dropped == [1] and world.tracees[1].image == MAX_SLOTS + 1 and world.looked == [world.tracees[1]]
     (notice,) = world.notices
     assert "4001" in notice and "10 blocks" in notice and "640 bytes" in notice
+
+
+def test_what_execs_did_away_with_adds_up() -> None:
+    """All execs of a process together; one that is told of twice counts once."""
+    world = World()
+    one = world.tracees[1]
+    world.events.follow_exec(cast(Tracee, one), 1 + MAX_SLOTS)
+    world.send(EventKind.EXEC, slot=1, image=1 + MAX_SLOTS)
+    world.drain()
+    assert (one.dropped, world.reader.dropped, len(world.notices)) == (Inherited(640, 10), [1], 1)
+    world.send(EventKind.EXEC, slot=1, image=1 + 2 * MAX_SLOTS)
+    world.send(EventKind.EXEC, slot=1, image=1 + MAX_SLOTS)
+    world.drain()
+    assert (one.dropped, one.image) == (Inherited(1280, 20), 1 + 2 * MAX_SLOTS)
+
+
+def test_exec_of_a_child_that_worked_in_its_parents_memory() -> None:
+    """After vfork, exec leaves the parent's blocks alone: nothing is dropped."""
+    world = World()
+    world.tracees[1].shares_memory = True
+    world.send(EventKind.EXEC, slot=1, image=1 + MAX_SLOTS)
+    world.drain()
+    assert world.reader.dropped == [] and world.tracees[1].dropped == Inherited(0, 0)
+    assert world.tracees[1].image == 1 + MAX_SLOTS and not world.tracees[1].shares_memory
+
+
+def test_execs_are_not_told_of_where_there_are_many() -> None:
+    """With --follow-forks every child execs: that is no news."""
+    world = World(quiet=True)
+    world.send(EventKind.EXEC, slot=1, image=1 + MAX_SLOTS)
+    world.drain()
+    assert world.notices == [] and world.reader.dropped == [1]
+
+
+def test_events_of_a_slot_that_is_free() -> None:
+    """What still speaks of a process that has gone is read and passed over, whatever it is."""
+    world = World()
+    world.miss(slot=2)
+    for kind in (EventKind.MAPPINGS, EventKind.EXEC):
+        world.send(kind, slot=2)
+    world.send(EventKind.FREED, slot=2, rest=records.TRACE_STRUCT.pack(0x10, 64, 3))
+    world.miss(site=5)
+    assert world.drain()
+    assert world.reader.provisional == [5] and not (world.looked or world.lines or world.notices)
 
 
 @pytest.mark.parametrize(("kind", "allocated"), [(EventKind.ALLOCATED, True), (EventKind.FREED, False)])

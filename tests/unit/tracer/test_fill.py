@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import sqrt
 from typing import Any, cast
@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from symbolizer.frame import Frame
+from tests.unit.tracer.conftest import DEPTH, stack
 from tracer import records
-from tracer.attach.tracee import Tracee
+from tracer.attach.container import Container
+from tracer.attach.tracee import Inherited, Tracee
 from tracer.collect.snapshot import Blocks, LossCount, Retired, Snapshot, merge_sites
 from tracer.fill import SECOND, fill_report
-from tracer.limits import MAX_SLOTS
+from tracer.holdings import Shares, Sites
 from tracer.losses import LOSSES
-from tracer.naming import Sites
-from tracer.records import StackEnd
-from tracer.report.model import Block, Finding, Report
+from tracer.report.model import Block, Finding, Report, Share, Target, Totals
 from tracer.settings import Settings
 
-DEPTH = 6
+
 @dataclass
 class FakeProcess:
     pid: int
@@ -36,13 +36,14 @@ class FakeTracee:
     process: FakeProcess
     exe: str | None = "/usr/bin/server"
     children: int = 0
-
-
-def stack(*addresses: int, image: int = 0, code: int = 0, ended: int = StackEnd.COMPLETE) -> np.ndarray:
-    made = np.zeros((), records.stack_dtype(DEPTH))
-    made["image"], made["code"], made["ended"], made["depth"] = image, code, ended, len(addresses)
-    made["addresses"][: len(addresses)] = addresses
-    return made
+    uid: int = 0
+    parent: int | None = None
+    inherited: Inherited | None = None
+    dropped: Inherited = field(default_factory=lambda: Inherited(0, 0))
+    execs: int = 0
+    alive: bool = True
+    status: int | None = None
+    container: Container | None = None
 
 
 def counters(live: int, count: int, dead: int = 1, variance: int = 0) -> np.ndarray:
@@ -57,11 +58,20 @@ def snapshot(*rows: tuple[np.ndarray, np.ndarray], taken_s: int = 0) -> Snapshot
                        np.array([row[0] for row in rows], records.stack_dtype(DEPTH)), Retired())[0]
 
 
+def held(*rows: tuple[int, int, int, int]) -> Shares:
+    """Return shares: process, row of the site, bytes, blocks."""
+    uid, row, size, count = np.array(rows, np.int64).reshape(-1, 4).T
+    return Shares(uid, row, size, count)
+
+
 def filled(now: Snapshot, earlier: tuple[int, Snapshot] | None = None, settings: Settings | None = None,
-           tracees: tuple[FakeTracee, ...] = (FakeTracee(FakeProcess(4711)),), **more: Any) -> Report:
+           tracees: tuple[FakeTracee, ...] = (FakeTracee(FakeProcess(4711)),), shares: Shares | None = None,
+           process_totals: dict[int, Totals] | None = None, **more: Any) -> Report:
     arguments: dict[str, Any] = {"elapsed_s": 5.0, "taken": datetime(2026, 3, 1, tzinfo=UTC), "kernel": "6.18",
                                  "last": False} | more
-    sites = Sites(now, np.arange(1, len(now) + 1), lambda row: (Frame(row, f"function{row}"),))
+    everything = held(*((0, row, int(now.live_bytes[row]), int(now.live_count[row])) for row in range(len(now))))
+    sites = Sites(now, np.arange(1, len(now) + 1), lambda row: (Frame(row, f"function{row}"),),
+                  everything if shares is None else shares, process_totals or {})
     return fill_report(sites, earlier, settings or Settings(), cast("list[Tracee]", tracees), **arguments)
 
 
@@ -145,15 +155,60 @@ def test_estimates() -> None:
     assert filled(snapshot(), settings=Settings(sample_rate=2)).total_error == 0.0
 
 
-def test_each_site_is_of_its_process() -> None:
-    """The image's number says the slot, also after execs, which count it up by the number of slots."""
-    three = (FakeTracee(FakeProcess(8, "a"), None), FakeTracee(FakeProcess(9, "b")), FakeTracee(FakeProcess(10, "c")))
-    report = filled(snapshot((stack(0x400010, image=0), counters(100, 1)),
-                             (stack(0x400010, image=MAX_SLOTS + 1), counters(200, 1)),
-                             (stack(0x400010, image=5 * MAX_SLOTS + 2), counters(300, 1))), tracees=three)
-    assert [by_bytes(report, amount).pid for amount in (100, 200, 300)] == [8, 9, 10]
+def test_each_site_is_of_the_process_that_holds_most() -> None:
+    """The pid of a site is that of the largest share, of equal ones that of the older process; how many hold some is said."""
+    three = tuple(FakeTracee(FakeProcess(pid, comm), exe, uid=uid) for uid, pid, comm, exe in (
+        (4, 8, "a", None), (5, 9, "b", "/usr/bin/server"), (6, 10, "c", "/usr/bin/server")))
+    now = snapshot(*((stack(0x400010 + n), counters(100 * (n + 1), 3)) for n in range(3)))
+    row = {amount: int(np.flatnonzero(now.live_bytes == amount)[0]) for amount in (100, 200, 300)}
+    report = filled(now, tracees=three, shares=held(
+        (4, row[100], 30, 2), (5, row[100], 70, 1), (6, row[200], 200, 3), (6, row[300], 100, 1), (5, row[300], 100, 1),
+        (4, row[300], 100, 1)))
+    assert [by_bytes(report, amount).pid for amount in (100, 200, 300)] == [9, 10, 8]
+    assert [by_bytes(report, amount).processes for amount in (100, 200, 300)] == [2, 1, 3]
     assert [(each.pid, each.comm, each.exe) for each in report.targets][:2] == [
         (8, "a", None), (9, "b", "/usr/bin/server")]
+
+
+def test_a_site_that_nobody_holds() -> None:
+    """What was lost without a site is not pinned on a process that is no target; it counts for one all the same."""
+    now = snapshot((stack(0x400010), counters(100, 2)))
+    (only,) = filled(now, shares=held((-1, 0, 100, 2))).findings
+    assert (only.pid, only.processes) == (4711, 1)
+    (only,) = filled(now, shares=held()).findings
+    assert (only.pid, only.processes) == (4711, 1)
+
+
+def test_shares_of_each_process() -> None:
+    """A target says what it holds at the sites that are shown, by their ranks, the largest first, and its own sums."""
+    two = (FakeTracee(FakeProcess(8), uid=4), FakeTracee(FakeProcess(9), uid=5))
+    now = snapshot(*((stack(0x400010 + n), counters(100 * (n + 1), 3)) for n in range(3)))
+    row = {amount: int(np.flatnonzero(now.live_bytes == amount)[0]) for amount in (100, 200, 300)}
+    sums = Totals(180, 3, 200, 4, 1)
+    report = filled(now, settings=Settings(top=2), tracees=two, process_totals={4: sums}, shares=held(
+        (4, row[100], 90, 1), (4, row[200], 40, 1), (4, row[300], 50, 1), (5, row[300], 250, 2), (5, row[100], 10, 1)))
+    assert [each.shares for each in report.targets] == [(Share(1, 50, 1), Share(2, 40, 1)), (Share(1, 250, 2),)]
+    assert [each.totals for each in report.targets] == [sums, Totals(0, 0, 0, 0, 0)]
+
+
+def test_what_became_of_each_process() -> None:
+    """Whose child it is and what it has from there, its execs and what went with them, and how it ended."""
+    two = (FakeTracee(FakeProcess(8), uid=4, execs=2, dropped=Inherited(640, 10), alive=False, status=9),
+           FakeTracee(FakeProcess(9), uid=5, parent=8, inherited=Inherited(100, 3)))
+    report = filled(snapshot(), tracees=two)
+    none = Totals(0, 0, 0, 0, 0)
+    assert report.targets == (
+        Target(8, "server", "/usr/bin/server", totals=none, execs=2, dropped=(640, 10), ended=True, status=9),
+        Target(9, "server", "/usr/bin/server", parent=8, totals=none, inherited=(100, 3)))
+    assert filled(snapshot(), tracees=(), shares=held()).targets == ()
+
+
+def test_processes_that_could_not_be_traced() -> None:
+    """Each reason is a note with its number, and is kept for programs to read."""
+    report = filled(snapshot(), untraced={"no room": 2, "gone": 1})
+    assert report.untraced == (("no room", 2), ("gone", 1))
+    assert report.notes == ("2 processes were not traced: no room", "1 process was not traced: gone")
+    assert filled(snapshot()).untraced == ()
 
 
 def test_untraced_children_are_told_of() -> None:

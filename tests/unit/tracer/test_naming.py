@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -11,16 +11,18 @@ import pytest
 
 from symbolizer.choices import GroupBy
 from symbolizer.frame import Frame, Why
+from symbolizer.jit_names import JitNames
 from symbolizer.mappings import AddressSpace, object_key, parse_maps
 from symbolizer.symbolizer import Symbolizer
+from tests.unit.tracer.conftest import DEPTH, stack
 from tracer import records
-from tracer.attach.tracee import Tracee
 from tracer.collect.snapshot import Retired, Snapshot, merge_sites
+from tracer.holdings import Holdings, Sites
 from tracer.limits import MAX_SLOTS
 from tracer.naming import BATCH, StackNamer
 from tracer.records import INTERRUPTED, StackEnd
+from tracer.stack_pool import Mapped, StackPool
 
-DEPTH = 6
 SERVER = 0x400000
 MAPS = b"""\
 400000-410000 r-xp 00002000 08:01 11 /usr/bin/server
@@ -69,21 +71,15 @@ class Jit:
 
 @dataclass
 class FakeTracee:
-    """What naming.py sees of a traced process."""
+    """What naming sees of a traced process."""
 
+    uid: int = 0
     space: AddressSpace = SPACE
     spaces: dict[int, AddressSpace] = field(default_factory=dict)
     jit: Jit = field(default_factory=Jit)
 
     def space_of(self, version: int) -> AddressSpace:
         return self.spaces.get(version, self.space)
-
-
-def stack(*addresses: int, image: int = 0, code: int = 0, ended: int = StackEnd.COMPLETE) -> np.ndarray:
-    made = np.zeros((), records.stack_dtype(DEPTH))
-    made["image"], made["code"], made["ended"], made["depth"] = image, code, ended, len(addresses)
-    made["addresses"][: len(addresses)] = addresses
-    return made
 
 
 def snapshot(*stacks: np.ndarray) -> Snapshot:
@@ -93,13 +89,27 @@ def snapshot(*stacks: np.ndarray) -> Snapshot:
     return merge_sites(0, counters, np.array(list(stacks), records.stack_dtype(DEPTH)), Retired())[0]
 
 
-def namer(names: Names, *tracees: FakeTracee, by: GroupBy = GroupBy.LINE, raw: bool = False) -> StackNamer:
-    return StackNamer(cast(Symbolizer, names), cast("list[Tracee]", tracees or (FakeTracee(),)), by, raw=raw)
+class Namer:
+    """A namer with the processes whose stacks it names, in slots of their order."""
+
+    def __init__(self, names: Names, *tracees: FakeTracee, by: GroupBy = GroupBy.LINE, raw: bool = False,
+                 idle: Callable[[], object] = lambda: None) -> None:
+        self.tracees = tracees or (FakeTracee(),)
+        pool = StackPool(self._of_image)
+        namer = StackNamer(cast(Symbolizer, names), pool, lambda: [cast(JitNames, each.jit) for each in self.tracees],
+                           by, raw=raw, idle=idle)
+        self._holdings = Holdings(pool, namer, self._of_image)
+
+    def _of_image(self, image: int) -> Mapped:
+        return cast(Mapped, self.tracees[image % MAX_SLOTS])
+
+    def sites(self, snapshot: Snapshot) -> Sites:
+        return self._holdings.sites(snapshot)
 
 
 def named(made: np.ndarray, tracee: FakeTracee | None = None) -> tuple[tuple[Frame, ...], Names]:
     names = Names()
-    sites = namer(names, tracee or FakeTracee(), raw=True).sites(snapshot(made))
+    sites = Namer(names, tracee or FakeTracee(), raw=True).sites(snapshot(made))
     return sites.frames(0), names
 
 
@@ -160,7 +170,7 @@ def test_the_mappings_of_that_time() -> None:
 def test_stacks_of_the_same_lines_are_one_site() -> None:
     """By line, two calls in one line are one site, which has the frames of the stack that holds most."""
     names = Names(lines={SERVER + 1: 7, SERVER + 2: 7, SERVER + 3: 8})
-    sites = namer(names).sites(snapshot(stack(SERVER + 1), stack(SERVER + 2), stack(SERVER + 3)))
+    sites = Namer(names).sites(snapshot(stack(SERVER + 1), stack(SERVER + 2), stack(SERVER + 3)))
     assert sorted(zip(sites.snapshot.live_bytes.tolist(), sites.stacks.tolist(), strict=True)) == [(30, 1), (30, 2)]
     two = sites.stacks.tolist().index(2)
     assert {frame.address for frame in sites.frames(two)} == {SERVER + 2}
@@ -170,19 +180,32 @@ def test_stacks_of_the_same_lines_are_one_site() -> None:
 def test_by_address_each_stack_is_a_site(choice: dict[str, Any]) -> None:
     """--group-by address and --raw-stacks put nothing together."""
     names = Names(lines={SERVER + 1: 7, SERVER + 2: 7})
-    assert len(namer(names, **choice).sites(snapshot(stack(SERVER + 1), stack(SERVER + 2))).snapshot) == 2
+    assert len(Namer(names, **choice).sites(snapshot(stack(SERVER + 1), stack(SERVER + 2))).snapshot) == 2
 
 
-def test_processes_are_not_put_together() -> None:
-    """The same stack in two processes is two sites."""
-    made = snapshot(stack(SERVER + 1, image=0), stack(SERVER + 1, image=1))
-    assert len(namer(Names(), FakeTracee(), FakeTracee()).sites(made).snapshot) == 2
+def test_the_same_stack_in_two_processes_is_one_site() -> None:
+    """What two processes do alike is one site, with what each of them holds, though their addresses differ."""
+    moved = AddressSpace.of(parse_maps(b"480000-490000 r-xp 00002000 08:01 11 /usr/bin/server\n"))
+    one = Namer(Names(), FakeTracee(uid=7), FakeTracee(uid=8, space=moved))
+    sites = one.sites(snapshot(stack(SERVER + 1, image=0), stack(SERVER + 0x80001, image=1), stack(SERVER + 2, image=1)))
+    assert sorted(zip(sites.snapshot.live_bytes.tolist(), sites.stacks.tolist(), strict=True)) == [(30, 1), (30, 1)]
+    shares = sites.shares
+    both = sites.snapshot.live_count.tolist().index(2)
+    assert sorted(zip(shares.uid[shares.row == both].tolist(), shares.bytes[shares.row == both].tolist(), strict=True)) == [
+        (7, 10), (8, 20)]
+
+
+def test_code_of_no_file_is_apart_in_each_process() -> None:
+    """Code made at run time is another's at the same address of another process: two sites."""
+    made = snapshot(stack(0x500010, image=0), stack(0x500010, image=1))
+    sites = Namer(Names(), FakeTracee(uid=7), FakeTracee(uid=8), by=GroupBy.ADDRESS).sites(made)
+    assert len(sites.snapshot) == 2
 
 
 def test_another_program_in_the_same_process_is_named_anew() -> None:
     """After exec the same address is another function's, also where it was named before."""
     names, tracee = Names(), FakeTracee()
-    one = namer(names, tracee)
+    one = Namer(names, tracee)
     one.sites(snapshot(stack(SERVER + 1)))
     tracee.space = AddressSpace.of(parse_maps(b"400000-410000 r-xp 00000000 08:01 99 /usr/bin/other\n"))
     one.sites(snapshot(stack(SERVER + 1, image=MAX_SLOTS)))
@@ -192,7 +215,7 @@ def test_another_program_in_the_same_process_is_named_anew() -> None:
 def test_a_site_is_known_again() -> None:
     """Its number is the same in each snapshot, and its stacks are named once."""
     names = Names()
-    one = namer(names)
+    one = Namer(names)
     first = one.sites(snapshot(stack(SERVER + 1), stack(SERVER + 2)))
     asked = len(names.asked)
     second = one.sites(snapshot(stack(SERVER + 2), stack(SERVER + 1), stack(SERVER + 3)))
@@ -203,15 +226,14 @@ def test_a_site_is_known_again() -> None:
 def test_all_addresses_are_prepared_before_the_first_is_named() -> None:
     """Tables for many addresses are made together; for a return address the call before it counts."""
     names = Names()
-    namer(names).sites(snapshot(stack(SERVER + 1, SERVER + 5 | INTERRUPTED), stack(0x900000)))
+    Namer(names).sites(snapshot(stack(SERVER + 1, SERVER + 5 | INTERRUPTED), stack(0x900000)))
     assert sorted(offset for _, offset in names.prepared) == [0x2000, 0x2005]
 
 
 def test_many_stacks_are_named_in_batches() -> None:
     """Between batches what the kernel side sends is looked at."""
     calls: list[int] = []
-    one = StackNamer(cast(Symbolizer, Names()), cast("list[Tracee]", [FakeTracee()]), GroupBy.LINE, raw=False,
-                     idle=lambda: calls.append(1))
+    one = Namer(Names(), idle=lambda: calls.append(1))
     sites = one.sites(snapshot(*(stack(SERVER + number) for number in range(1, 2 * BATCH + 2))))
     assert len(sites.snapshot) == 2 * BATCH + 1 and len(calls) == 3
 
@@ -230,7 +252,7 @@ def test_code_that_a_runtime_named() -> None:
 def test_a_name_that_comes_later() -> None:
     """A stack with a nameless frame is looked at again once the runtime has written more, and not before."""
     names, tracee = Names(), FakeTracee()
-    one, made = namer(names, tracee), snapshot(stack(SERVER + 1, 0x500010))
+    one, made = Namer(names, tracee), snapshot(stack(SERVER + 1, 0x500010))
     assert one.sites(made).frames(0)[-1].why is Why.NO_SYMBOLS
     asked = len(names.asked)
     tracee.jit.named[0x50000F] = ("late", 0)
@@ -241,4 +263,4 @@ def test_a_name_that_comes_later() -> None:
 
 def test_no_stacks() -> None:
     """Nothing outstanding is no site."""
-    assert len(namer(Names()).sites(snapshot()).snapshot) == 0
+    assert len(Namer(Names()).sites(snapshot()).snapshot) == 0

@@ -51,6 +51,7 @@ def test_defaults_are_those_of_settings() -> None:
     ("-p 7 -v --bare-traps --hash-map", {"verbose": True, "bare_traps": True, "hash_map": True}),
     ("-p 7 --group-by function --raw-stacks", {"group_by": GroupBy.FUNCTION, "raw_stacks": True}),
     ("-p 7 --demangle short --debug-dir /a --debug-dir /b", {"demangle": Style.SHORT, "debug_folders": ("/a", "/b")}),
+    ("-p 7 --follow-forks", {"follow_forks": True}),
     ("-c true", {"pids": (), "command": ("true",)}),
     ("-c true 'a  b'", {"pids": (), "command": ("true", "a  b")}),
 ])
@@ -84,4 +85,5 @@ def test_as_many_processes_as_slots() -> None:
 def test_every_option_is_a_setting() -> None:
     """Every option of the command is a field of Settings, or is one that is dealt with before."""
     names = {parameter.name for parameter in command.params} - {"help", "version"}
-    assert names - set(NOT_SETTINGS) == set(Settings.__dataclass_fields__) - {"as_root"}, "as_root is run's"
+    assert names - set(NOT_SETTINGS) == set(Settings.__dataclass_fields__) - {"as_root", "keep_ended", "tell_every_exec"}, (
+        "as_root and keep_ended are run's, and what the control groups are is found out")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tracer import limits, records
 from tracer.collect.unwind_rules import SPREAD, RuleTable, rule_key
+from tracer.limits import MAX_SLOTS
 
 BPF = Path(__file__).parents[4] / "bpf"
 STACK_C, UNWIND_H = (BPF / "stack.c").read_text(), (BPF / "unwind.h").read_text()
@@ -186,12 +187,66 @@ def test_remove(look_up: LookUp) -> None:
     for key in keys:
         table.install(key, key)
     unwanted = set(keys[::2])
-    table.remove(lambda key: key in unwanted)
+    table.remove(unwanted | {0x7777})
     assert [look_up(buckets, key) for key in keys] == [0 if key in unwanted else key for key in keys]
     for key in unwanted:
         table.install(key, key + 1)
     assert table.evicted == 0
     assert [look_up(buckets, key) for key in keys] == [key + 1 if key in unwanted else key for key in keys]
+
+
+def test_drop(look_up: LookUp) -> None:
+    """The rules of one version of one process's code go at once; its neighbours' stay, and the places are free."""
+    buckets = empty()
+    table = RuleTable(buckets)
+    keys = {image: [rule_key(0x401000 + 16 * n, image) for n in range(5)] for image in (64, 65, 64 + MAX_SLOTS)}
+    for image, own in keys.items():
+        for key in own:
+            table.install(key, image)
+    table.drop(64)
+    table.drop(3)
+    assert {image: [look_up(buckets, key) for key in own] for image, own in keys.items()} == {
+        64: [0] * 5, 65: [65] * 5, 64 + MAX_SLOTS: [64 + MAX_SLOTS] * 5}
+    assert np.count_nonzero(buckets["keys"]) == 10
+    table.install(keys[64][0], 7)
+    assert look_up(buckets, keys[64][0]) == 7
+    table.drop(64 + MAX_SLOTS)
+    assert [look_up(buckets, own[0]) for own in keys.values()] == [7, 65, 0]
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 2000), max_size=90), st.sets(st.integers(0, 2000), max_size=40))
+def test_many_at_once(look_up: LookUp, first: set[int], more: set[int]) -> None:
+    """Rules that are installed together are found as those that came one by one, and go with their image."""
+    buckets = empty()
+    table = RuleTable(buckets)
+    one_by_one = {rule_key(0x401000 + n, 64): n + 1 for n in first}
+    together = {rule_key(0x401000 + n, 65): n + 5000 for n in more}
+    for key, rule in one_by_one.items():
+        table.install(key, rule)
+    table.install_many(np.array(list(together), np.uint64), np.array(list(together.values()), np.uint64))
+    found = {key: look_up(buckets, key) for key in together | one_by_one}
+    assert all(rule in (0, (together | one_by_one)[key]) for key, rule in found.items())
+    assert sum(rule == 0 for rule in found.values()) == table.evicted
+    table.drop(65)
+    assert not any(look_up(buckets, key) for key in together)
+    table.drop(64)
+    assert not buckets["keys"].any()
+
+
+def test_what_was_evicted_is_not_dropped_again(look_up: LookUp) -> None:
+    """The place of a rule that had to give way is another image's: dropping or removing the old one leaves it alone."""
+    buckets = empty()
+    table = RuleTable(buckets)
+    old = keys_of_one_bucket(8)
+    mine = (rule_key(address, 9) for address in range(0x1000, 0x100000))
+    new = [key for key in mine if (key * SPREAD & (1 << 64) - 1) >> 61 == 5][:4]
+    for key in [*old, *new]:
+        table.install(key, 1)
+    assert table.evicted == 4
+    table.remove([key for key in old if not look_up(buckets, key)])
+    table.drop(0)
+    assert [look_up(buckets, key) for key in new] == [1] * 4 and np.count_nonzero(buckets["keys"]) == 4
 
 
 def test_the_real_size() -> None:

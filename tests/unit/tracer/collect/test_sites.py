@@ -9,7 +9,8 @@ import numpy as np
 
 from tracer import records
 from tracer.attach.program import Program
-from tracer.collect.sites import STILL_TO_COME_NS, SiteReader
+from tracer.collect.sites import ANY_VERSION, STILL_TO_COME_NS, SiteReader
+from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
 from tracer.records import StackEnd
 
@@ -25,10 +26,14 @@ class Tables:
         self.stacks = np.zeros(SITES, records.stack_dtype(DEPTH))
         self.losses = np.zeros(len(LOSSES), records.LOSS_COUNT)
         self.released: list[int] = []
+        self.forgotten: list[int] = []
 
-    def release_site(self, index: int) -> None:
-        self.sites[index] = np.zeros((), records.SITE)
-        self.released.append(index)
+    def forget_stacks(self, numbers: np.ndarray) -> None:
+        self.forgotten += numbers.tolist()
+
+    def release_sites(self, indexes: np.ndarray) -> None:
+        self.sites[indexes] = np.zeros((), records.SITE)
+        self.released += indexes.tolist()
 
     def put(self, index: int, *addresses: int, born: int = 1, freed: int = 0, size: int = 100, image: int = 0) -> None:
         """Have born blocks allocated at a site, and freed of them freed."""
@@ -40,8 +45,10 @@ class Tables:
         row["freed_count"], row["freed_bytes"] = freed, freed * size
 
 
-def reader(tables: Tables) -> SiteReader:
-    return SiteReader(cast(Program, tables))
+def reader(tables: Tables, volatile: dict[int, list[tuple[int, int]]] | None = None) -> SiteReader:
+    """Return a reader of the tables; volatile: by slot, where code changed."""
+    return SiteReader(cast(Program, tables),
+                      lambda slot: np.array((volatile or {}).get(slot, ()), np.uint64).reshape(-1, 2))
 
 
 def test_sites_in_use_are_read() -> None:
@@ -128,3 +135,56 @@ def test_a_site_whose_block_is_not_born_yet() -> None:
     tables.put(3, 1, born=1, freed=1)
     made.snapshot()
     assert tables.released == [4, 3]
+
+
+def test_one_image_alone() -> None:
+    """The last snapshot of a process has its own stacks, those of sites that were given back too, and no others."""
+    tables = Tables()
+    tables.put(3, 1, 2, born=2, image=64)
+    tables.put(5, 1, 2, born=3, image=65)
+    tables.put(6, 7, born=1, freed=1, image=64)
+    tables.put(8, 7, born=1, freed=1, image=65)
+    made = reader(tables)
+    made.note_provisional(6)
+    made.note_provisional(8)
+    snapshot = made.snapshot(image=64)
+    assert set(snapshot.stacks["image"].tolist()) == {64}
+    assert sorted(snapshot.counters["allocated_count"].tolist()) == [1, 2] and snapshot.live_count.sum() == 2
+    assert made.snapshot().counters["allocated_count"].sum() == 7
+
+
+def test_live_of_an_image() -> None:
+    """What a process holds when it makes a child: its own bytes and blocks."""
+    tables = Tables()
+    tables.put(3, 1, born=5, freed=2, image=64)
+    tables.put(4, 2, born=1, image=64)
+    tables.put(5, 1, born=7, image=65)
+    assert reader(tables).live_of(64) == (400, 4)
+    assert reader(tables).live_of(66) == (0, 0)
+
+
+def test_the_version_counts_only_where_code_changed() -> None:
+    """A stack whose code was the same in all versions is one stack in each; where another library lay, two."""
+    tables = Tables()
+    for site, address, code in ((3, 0x1000, 1), (4, 0x1000, 65), (5, 0x5000, 1), (6, 0x5000, 65)):
+        tables.put(site, 0x900, address, image=MAX_SLOTS + 1)
+        tables.stacks["code"][site] = code
+    snapshot = reader(tables, {1: [(0x4000, 0x6000)]}).snapshot()
+    assert sorted(zip(snapshot.stacks["addresses"][:, 1].tolist(), snapshot.stacks["code"].tolist(),
+                      snapshot.live_count.tolist(), strict=True)) == [(0x1000, ANY_VERSION, 2), (0x5000, 1, 1), (0x5000, 65, 1)]
+    assert tables.stacks["code"].tolist().count(65) == 2, "the kernel's own table was changed"
+    assert len(reader(tables, {0: [(0x4000, 0x6000)]}).snapshot()) == 2, "another slot's code"
+
+
+def test_sites_of_a_process_that_is_gone() -> None:
+    """Its sites and stacks are given back, what it held is said; another's stay, and so do blocks without a site."""
+    tables = Tables()
+    tables.put(0, born=4, image=0)
+    tables.put(3, 1, born=5, freed=2, image=64)
+    tables.put(5, 1, born=7, image=65)
+    tables.stacks["id"][3] = 0x1234
+    made = reader(tables)
+    assert made.drop_image(64) == (300, 3)
+    assert (tables.released, tables.forgotten) == ([3], [0x1234])
+    assert made.drop_image(0) == (0, 0)
+    assert sorted(made.snapshot().live_count.tolist()) == [4, 7]

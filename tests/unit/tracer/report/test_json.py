@@ -12,7 +12,7 @@ import pytest
 
 from symbolizer.frame import Frame, Why
 from tracer.report.json import document, write
-from tracer.report.model import Block, Finding, LossNote, Report, Target
+from tracer.report.model import Block, Finding, LossNote, Report, Share, Target, Totals
 
 MakeReport = Callable[..., Report]
 MakeFinding = Callable[..., Finding]
@@ -25,7 +25,7 @@ def test_promised_keys(report: MakeReport) -> None:
     assert made["taken"] == "2026-03-01T09:05:07+02:00"
     assert made["elapsed_s"] == 5.012
     assert made["kernel"] == "6.18.44"
-    assert made["target"] == {"pid": 4711, "comm": "server", "exe": "/usr/bin/server", "children": 0}
+    assert made["target"].items() >= {"pid": 4711, "comm": "server", "exe": "/usr/bin/server", "children": 0}.items()
     assert made["complete"] is True
     assert made["losses"] == {}
     assert made["totals"].items() >= {
@@ -79,10 +79,40 @@ def test_losses(report: MakeReport) -> None:
 def test_several_targets(report: MakeReport, finding: MakeFinding) -> None:
     """target is the first of targets, and each site has its pid; without any target it is null."""
     made = document(report(finding(pid=9), targets=(Target(8, "a", None), Target(9, "b", "/b"))))
-    assert made["target"] == {"pid": 8, "comm": "a", "exe": None, "children": 0}
+    assert made["target"].items() >= {"pid": 8, "comm": "a", "exe": None, "children": 0}.items()
     assert [each["pid"] for each in made["targets"]] == [8, 9]
     assert made["sites"][0]["pid"] == 9
     assert document(report(targets=()))["target"] is None
+
+
+def test_what_each_process_holds(report: MakeReport) -> None:
+    """A target has its own sums, whose child it is and what it has from there, what execs did away with, and its sites."""
+    made = document(report(targets=(
+        Target(8, "a", "/a", 2, totals=Totals(100, 3, 200, 6, 3), execs=2, dropped=(640, 10), shares=(Share(1, 60, 2), Share(3, 40, 1))),
+        Target(9, "b", "/b", parent=8, inherited=(100, 3)))))
+    assert made["targets"] == [
+        {"pid": 8, "comm": "a", "exe": "/a", "parent": None, "children": 2,
+         "totals": {"live_bytes": 100, "live_count": 3, "allocated_bytes": 200, "allocated_count": 6, "freed_count": 3},
+         "inherited": None, "execs": 2, "dropped": {"bytes": 640, "count": 10}, "ended": False, "exit_code": None, "container": None,
+         "sites": [{"rank": 1, "bytes": 60, "count": 2}, {"rank": 3, "bytes": 40, "count": 1}]},
+        {"pid": 9, "comm": "b", "exe": "/b", "parent": 8, "children": 0, "totals": None,
+         "inherited": {"bytes": 100, "count": 3}, "execs": 0, "dropped": {"bytes": 0, "count": 0}, "ended": False,
+         "exit_code": None, "container": None, "sites": []}]
+    assert made["target"] == made["targets"][0]
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, 0), (3 << 8, 3), (9, -9), (11 | 0x80, -11), (None, None)])
+def test_how_a_process_ended(report: MakeReport, status: int | None, code: int | None) -> None:
+    """Its exit code, or minus the signal that ended it, with a core or without; null where that is not known."""
+    made = document(report(targets=(Target(8, "a", None, ended=True, status=status),)))["target"]
+    assert (made["ended"], made["exit_code"]) == (True, code)
+
+
+def test_processes_that_are_not_traced(report: MakeReport, finding: MakeFinding) -> None:
+    """How many there were by reason; a site says how many processes hold some of it."""
+    made = document(report(finding(processes=3), untraced=(("no room", 2), ("gone", 1))))
+    assert made["untraced"] == {"no room": 2, "gone": 1} and made["sites"][0]["processes"] == 3
+    assert document(report())["untraced"] == {}
 
 
 def test_sampling_and_last(report: MakeReport) -> None:
@@ -112,7 +142,7 @@ def test_any_text_is_one_line_of_valid_json(report: MakeReport, finding: MakeFin
     line = out.getvalue()
     assert line.endswith("\n") and line.count("\n") == 1 and line.isascii() and line[:-1].isprintable()
     back: dict[str, Any] = json.loads(line)
-    assert back["target"] == {"pid": 1, "comm": text, "exe": text, "children": 0}
+    assert (back["target"]["comm"], back["target"]["exe"]) == (text, text)
     assert [back["sites"][0]["frames"][0][key] for key in ("function", "module", "file")] == [text] * 3
 
 

@@ -66,9 +66,9 @@ def test_growth(report: MakeReport, finding: MakeFinding, gained_bytes: int | No
 def test_several_processes(report: MakeReport, finding: MakeFinding) -> None:
     """Where more than one process is traced, each site says whose it is; the remarks share one pair of parentheses."""
     two = (Target(4711, "server", None), Target(4712, "other", None))
-    assert remarks(report(finding(), targets=two)) == " (pid 4711)"
+    assert remarks(report(finding(), targets=two)) == " (site 1, pid 4711)"
     assert remarks(report(finding(gained_bytes=1, gained_count=1, error=0.25), targets=two)) == (
-        " (+1 bytes, +1 allocations; ±25%; pid 4711)")
+        " (+1 bytes, +1 allocations; ±25%; site 1, pid 4711)")
 
 
 def test_estimates(report: MakeReport, finding: MakeFinding) -> None:

@@ -1,0 +1,407 @@
+"""Follows processes through fork, clone and exec: holds each new one until its probes sit, then lets it go on.
+
+Every thread of a followed process is seized (ptrace(2)): the kernel stops a new process before its first instruction,
+an exec before the new program's first, and a process before its memory goes. If leaktrace dies, the kernel lets all of
+them go on.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tracer.attach import ptrace
+from tracer.attach.kernel import CAPABILITIES
+from tracer.attach.loading import Loading
+from tracer.attach.ptrace import Event, Option, Stop
+from tracer.errors import CannotTrace
+
+PROC = Path("/proc")
+FOLLOW = Option.SYSGOOD | Option.FORK | Option.VFORK | Option.CLONE | Option.EXEC | Option.EXIT
+#: Until a program is loaded.
+WATCH = Option.SYSGOOD | Option.EXEC
+#: Seconds between looks where no signal tells of stops: outside of the main thread.
+PAUSE = 0.0005
+#: Seconds between looks for threads that ended without a word: one killed where it was held does.
+SEARCH = 0.2
+#: Seconds that a thread may take to stop before it is left as it is: one in an uninterruptible sleep does not.
+RELEASE_PATIENCE = 2.0
+
+
+class Owner(Protocol):
+    """Who is told what followed processes do. Each is held meanwhile."""
+
+    def made(self, pid: int, parent: int | None, *, shares_memory: bool) -> None:
+        """A new process, before its first instruction; shares_memory: it works in its parent's until it execs."""
+
+    def executed(self, pid: int) -> bool:
+        """It is another program now, before its first instruction; return whether to follow it on."""
+
+    def came_late(self, pid: int) -> None:
+        """It has run code of its own already, before it was held."""
+
+    def mapped(self, pid: int) -> None:
+        """The dynamic loader has mapped code."""
+
+    def exiting(self, pid: int) -> None:
+        """It will end, and still has its memory."""
+
+    def ended(self, pid: int, status: int) -> None:
+        """It is gone; status as of wait(2)."""
+
+
+@dataclass(slots=True)
+class _Thread:
+    pid: int
+    loading: Loading | None = None
+    #: It has made this thread, and goes on when that has come.
+    waits_for: int = 0
+    #: It was caught on its way, and is taken for a new program when it stops.
+    caught: bool = False
+
+
+class Follower:
+    """All threads that are held and let go; one thread of ours may do so."""
+
+    def __init__(self, owner: Owner, *, forks: bool) -> None:
+        """forks: follow new processes, and each to its end. Without it, a program is watched until it is loaded."""
+        self._owner = owner
+        self._forks = forks
+        self._options = FOLLOW if forks else WATCH
+        self._threads: dict[int, _Thread] = {}
+        self._ending: set[int] = set()
+        self._arrived: dict[int, Stop] = {}
+        self._searched = 0.0
+        self._unborn: set[int] = set()
+        self._signals = _ChildSignals() if forks else None
+
+    @property
+    def fileno(self) -> int | None:
+        """What becomes readable when there may be something to serve; None: look now and then."""
+        return self._signals.fd if self._signals else None
+
+    @property
+    def watches(self) -> bool:
+        """Whether a program is watched until it is loaded."""
+        return bool(self._threads) and not self._forks
+
+    def follows(self, pid: int) -> bool:
+        """Return whether a process is followed."""
+        return pid in self._threads or pid in self._ending
+
+    def seize(self, pid: int) -> None:
+        """Begin to follow a process that runs, with all its threads. Raises CannotTrace."""
+        known: set[int] = set()
+        while fresh := _threads_of(pid) - known:
+            for tid in fresh:
+                self._seize_thread(tid, pid)
+            # Threads that were made meanwhile, by threads that were not seized yet.
+            known |= fresh
+
+    def _seize_thread(self, tid: int, pid: int) -> None:
+        if tid in self._threads:
+            return
+        try:
+            ptrace.request(ptrace.SEIZE, tid, self._options)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            if _tracer_of(tid) == threading.get_native_id() or _has_ended(tid):
+                return
+            raise CannotTrace(
+                f"Process {pid} cannot be followed: it runs under another debugger, or leaktrace lacks permission.",
+                f"End strace or gdb, run leaktrace with sudo, or give it {CAPABILITIES}.") from None
+        self._threads[tid] = _Thread(pid)
+
+    def catch(self, pid: int) -> None:
+        """Begin to follow a process that has just run another program. Raises CannotTrace."""
+        if self._forks:
+            self.seize(pid)
+        else:
+            self._seize_thread(pid, pid)
+        if pid in self._threads:
+            self._threads[pid].caught = True
+            with suppress(ProcessLookupError):
+                ptrace.request(ptrace.INTERRUPT, pid)
+
+    def adopt(self, pid: int) -> None:
+        """Take over a process that is seized and stopped at its exec, and let it run on."""
+        self._threads[pid] = _Thread(pid)
+        if self._forks:
+            ptrace.request(ptrace.SETOPTIONS, pid, FOLLOW)
+        self._owner.mapped(pid)
+        self._threads[pid].loading = Loading(pid)
+        self._settle(pid)
+
+    def serve(self) -> bool:
+        """Handle every stop and end there is now; return whether there was any."""
+        if self._signals:
+            self._signals.clear()
+        found = False
+        while (stop := ptrace.next_stop()) is not None:
+            found = True
+            with suppress(ProcessLookupError):
+                self._handle(stop)
+        self._adopt_orphans()
+        return self._reap() or found
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until there may be something to serve, at most timeout seconds."""
+        if self._signals and self._signals.fd is not None:
+            select.select([self._signals.fd], [], [], timeout)
+        else:
+            time.sleep(min(PAUSE, timeout))
+
+    def _handle(self, stop: Stop) -> None:
+        thread = self._threads.get(stop.tid)
+        if thread is None:
+            self._arrive(stop)
+        elif stop.event in (Event.FORK, Event.VFORK, Event.CLONE):
+            child = ptrace.event_message(stop.tid)
+            if child in self._arrived:
+                self._admit(child, thread.pid)
+                self._resume(stop.tid)
+            elif child in self._threads or child in self._ending:
+                self._resume(stop.tid)
+            else:
+                # It goes on when its child has come: so what it holds does not change meanwhile.
+                thread.waits_for = child
+        elif stop.event is Event.EXEC or thread.caught:
+            self._execute(stop.tid, at_exec=stop.event is Event.EXEC)
+        elif stop.event is Event.EXIT:
+            if stop.tid == thread.pid:
+                self._owner.exiting(thread.pid)
+            self._ending.add(stop.tid)
+            self._resume(stop.tid)
+        elif stop.event is Event.STOP:
+            self._rest(stop)
+        elif stop.signal == ptrace.SYSCALL_STOP:
+            self._load(stop.tid, thread)
+        else:
+            self._resume(stop.tid, 0 if stop.event else stop.signal)
+
+    def _arrive(self, stop: Stop) -> None:
+        """Take in a thread that is new, when the one that made it says so."""
+        if _tracer_of(stop.tid) != threading.get_native_id():
+            return
+        if stop.event is Event.EXIT:
+            # Killed before it began: nobody needs to be told, and its process does not end before it.
+            self._arrived.pop(stop.tid, None)
+            self._ending.add(stop.tid)
+            self._resume(stop.tid)
+            for tid, maker in self._threads.items():
+                if maker.waits_for == stop.tid:
+                    maker.waits_for = 0
+                    self._resume(tid)
+            return
+        self._arrived[stop.tid] = stop
+        for tid, maker in self._threads.items():
+            if maker.waits_for == stop.tid:
+                maker.waits_for = 0
+                self._admit(stop.tid, maker.pid)
+                self._resume(tid)
+                return
+
+    def _adopt_orphans(self) -> None:
+        """Let threads go on whose maker was killed before it could tell of them."""
+        for tid in list(self._arrived):
+            maker = _status_number(tid, "Tgid") if _status_number(tid, "Tgid") != tid else _status_number(tid, "PPid")
+            if not any(thread.pid == maker for thread in self._threads.values()):
+                self._admit(tid, None)
+
+    def _admit(self, tid: int, maker: int | None) -> None:
+        del self._arrived[tid]
+        pid = _status_number(tid, "Tgid")
+        self._threads[tid] = _Thread(pid or tid)
+        if pid == tid:
+            shares = maker is not None and ptrace.share_memory(tid, maker) is True
+            self._owner.made(tid, maker, shares_memory=shares)
+        self._resume(tid)
+
+    def _execute(self, tid: int, *, at_exec: bool) -> None:
+        """A program was replaced: its other threads are gone, and the one that did it has the process's number."""
+        for other in [other for other, thread in self._threads.items() if thread.pid == tid and other != tid]:
+            del self._threads[other]
+            self._ending.add(other)
+        self._ending.discard(tid)
+        was_caught, self._threads[tid].caught = self._threads[tid].caught, False
+        self._begin_program(tid, came_late=was_caught and not at_exec)
+
+    def _begin_program(self, pid: int, *, came_late: bool = False) -> None:
+        if not self._owner.executed(pid):
+            del self._threads[pid]
+            ptrace.request(ptrace.DETACH, pid)
+            return
+        loading = self._threads[pid].loading = Loading(pid)
+        if came_late and not loading.is_at(ptrace.syscall_info(pid).ip):
+            self._owner.came_late(pid)
+        self._settle(pid)
+
+    def _load(self, tid: int, thread: _Thread) -> None:
+        if thread.loading is not None:
+            if thread.loading.at_syscall(ptrace.syscall_info(tid)):
+                self._owner.mapped(thread.pid)
+            self._settle(tid)
+        else:
+            self._resume(tid)
+
+    def _settle(self, tid: int) -> None:
+        """Let a program go on; for good if it is loaded and nothing more is wanted of it."""
+        thread = self._threads[tid]
+        if thread.loading is not None and thread.loading.is_over:
+            thread.loading = None
+            if not self._forks:
+                del self._threads[tid]
+                ptrace.request(ptrace.DETACH, tid)
+                return
+        self._resume(tid)
+
+    def _rest(self, stop: Stop) -> None:
+        """At a stop that is not of leaktrace's making, the process stays stopped until it is continued."""
+        if stop.signal in ptrace.STOPPING:
+            ptrace.request(ptrace.LISTEN, stop.tid)
+        else:
+            self._resume(stop.tid)
+
+    def _resume(self, tid: int, number: int = 0) -> None:
+        thread = self._threads.get(tid)
+        loads = thread is not None and thread.loading is not None
+        with suppress(ProcessLookupError):
+            ptrace.request(ptrace.SYSCALL if loads else ptrace.CONT, tid, number)
+
+    def _reap(self, on_stop: Callable[[Stop], None] | None = None) -> bool:
+        """Take the ends of threads that have said that they end; of a process, it is that of its last thread."""
+        found, now = False, time.monotonic()
+        searched = self._ending
+        if now - self._searched > SEARCH:
+            self._searched, searched = now, self._ending | self._threads.keys()
+            self._forget_unborn()
+        for tid in list(searched):
+            try:
+                gone, status = os.waitpid(tid, os.WNOHANG | ptrace.WALL)
+            except ChildProcessError:
+                gone, status = tid, 0
+            if not gone:
+                continue
+            if os.WIFSTOPPED(status):
+                with suppress(ProcessLookupError):
+                    (on_stop or self._handle)(ptrace.decode(tid, status))
+                continue
+            found = True
+            self._ending.discard(tid)
+            thread = self._threads.pop(tid, None)
+            if thread is not None and thread.pid == tid:
+                self._owner.ended(tid, status)
+        return found
+
+    def _forget_unborn(self) -> None:
+        """Let threads go on that wait for one which was killed before it came."""
+        for tid, maker in self._threads.items():
+            if maker.waits_for and _status_number(maker.waits_for, "TracerPid") == 0:
+                with suppress(ChildProcessError):
+                    os.waitpid(maker.waits_for, os.WNOHANG | ptrace.WALL)
+                maker.waits_for = 0
+                self._resume(tid)
+
+    def close(self, *, interrupt: bool = True) -> None:
+        """Let all go that are held; and with interrupt all others too.
+
+        Each is stopped for a moment then, as a debugger's leave needs it, and waits with a time-out end early in some
+        (EINTR). Without, the kernel lets them go when this thread ends, which should be soon: nobody serves them.
+        """
+        until = time.monotonic() + RELEASE_PATIENCE
+        for tid in [*self._arrived, *(tid for tid, thread in self._threads.items() if thread.waits_for)]:
+            self._unborn.add(self._threads[tid].waits_for if tid in self._threads else 0)
+            self._let_go(tid)
+        self._arrived.clear()
+        while (stop := ptrace.next_stop()) is not None:
+            self._release(stop)
+        if not interrupt:
+            self._threads.clear()
+        for tid in self._threads:
+            with suppress(OSError):
+                ptrace.request(ptrace.INTERRUPT, tid)
+        me = threading.get_native_id()
+        while (self._threads or any(_tracer_of(each) == me for each in self._unborn)) and time.monotonic() < until:
+            stop = ptrace.next_stop()
+            if stop is not None:
+                self._release(stop)
+                continue
+            self._reap(self._release)
+            time.sleep(PAUSE)
+        if self._signals:
+            self._signals.close()
+
+    def _release(self, stop: Stop) -> None:
+        """Let a thread go that has stopped: with its signal, if that is why."""
+        if stop.event in (Event.FORK, Event.VFORK, Event.CLONE):
+            with suppress(OSError):
+                self._unborn.add(ptrace.event_message(stop.tid))
+        self._let_go(stop.tid, stop.signal if stop.event is Event.NONE and stop.signal != ptrace.SYSCALL_STOP else 0)
+
+    def _let_go(self, tid: int, number: int = 0) -> None:
+        with suppress(OSError):
+            ptrace.request(ptrace.DETACH, tid, number)
+        self._threads.pop(tid, None)
+
+
+class _ChildSignals:
+    """Makes SIGCHLD something that can be polled, for as long as it is open."""
+
+    def __init__(self) -> None:
+        self.fd: int | None = None
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._before = signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+
+    def clear(self) -> None:
+        if self.fd is not None:
+            with suppress(BlockingIOError):
+                os.read(self.fd, 4096)
+
+    def close(self) -> None:
+        if self.fd is None:
+            return
+        signal.set_wakeup_fd(self._wakeup)
+        signal.signal(signal.SIGCHLD, self._before)
+        os.close(self.fd)
+        os.close(self._write)
+        self.fd = None
+
+
+def _threads_of(pid: int) -> set[int]:
+    try:
+        return {int(name) for name in os.listdir(PROC / str(pid) / "task")}
+    except OSError:
+        return set()
+
+
+def _status_number(tid: int, field: str) -> int:
+    """Return a number of /proc/TID/status, 0 if the thread is gone."""
+    try:
+        with open(PROC / str(tid) / "status", encoding="ascii", errors="replace") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
+    except OSError:
+        return 0
+
+
+def _has_ended(tid: int) -> bool:
+    try:
+        with open(PROC / str(tid) / "stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in b"ZX"
+    except OSError:
+        return True
+
+
+def _tracer_of(tid: int) -> int:
+    return _status_number(tid, "TracerPid")

@@ -1,0 +1,163 @@
+"""What every process of a trace holds, by site: those that run as of now, those that have ended as of their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from symbolizer.frame import Frame
+from tracer import records
+from tracer.collect.snapshot import Snapshot, merge_groups
+from tracer.naming import BATCH, StackNamer
+from tracer.report.model import Totals
+from tracer.stack_pool import Mapped, StackPool
+
+#: In place of a struct stack, once the stack is in the pool.
+POOLED = np.dtype([("uid", "i8"), ("number", "i8"), ("depth", "u4")])
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What each process holds at each site, all arrays (n,): process, row of the site, live bytes, live blocks."""
+
+    uid: np.ndarray
+    row: np.ndarray
+    bytes: np.ndarray
+    count: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """A snapshot with one row per site; stacks: how many different stacks each row has, i64 (n,).
+
+    frames names the frames of a row, innermost first, inlined ones included. totals: of each process, by its number.
+    """
+
+    snapshot: Snapshot
+    stacks: np.ndarray
+    frames: Callable[[int], tuple[Frame, ...]]
+    shares: Shares
+    totals: dict[int, Totals]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    uid: int
+    numbers: np.ndarray
+    bytes: np.ndarray
+    count: np.ndarray
+    totals: Totals
+
+
+class Holdings:
+    """All sites of all processes of one session."""
+
+    def __init__(self, pool: StackPool, namer: StackNamer, tracee_of: Callable[[int], Mapped]) -> None:
+        """tracee_of: the process with an image number."""
+        self._pool = pool
+        self._namer = namer
+        self._tracee_of = tracee_of
+        self._ended: list[_Ended] = []
+        #: Of all that ended together, by stack.
+        self._sums: dict[str, np.ndarray] = {}
+
+    def end(self, uid: int, last: Snapshot) -> None:
+        """Keep the last snapshot of a process that is ending."""
+        numbers = self._pool.intern_last(last.stacks)
+        self._add_up(numbers, last)
+        live = last.live_count > 0
+        self._ended.append(_Ended(uid, numbers[live], last.live_bytes[live], last.live_count[live], totals_of(last)))
+
+    def forget_ended(self) -> set[int]:
+        """Drop what ended processes held; return their numbers."""
+        gone = {each.uid for each in self._ended}
+        self._ended.clear()
+        self._sums.clear()
+        return gone
+
+    def _add_up(self, numbers: np.ndarray, last: Snapshot) -> None:
+        sums = self._sums
+        if not sums:
+            sums |= {"counters": np.zeros(0, records.SITE), "live_bytes": np.zeros(0, np.int64),
+                     "live_count": np.zeros(0, np.int64), "oldest_ns": np.zeros(0, np.int64), "variance": np.zeros(0)}
+        short = len(self._pool) - len(sums["live_bytes"])
+        if short > 0:
+            for name, array in sums.items():
+                more = np.zeros(short + len(array) // 2, array.dtype)
+                sums[name] = np.concatenate([array, more - 1 if name == "oldest_ns" else more])
+        for name in records.SITE.names or ():
+            if name != "first_ns":
+                np.add.at(sums["counters"][name], numbers, last.counters[name])
+        for name in ("live_bytes", "live_count", "variance"):
+            np.add.at(sums[name], numbers, getattr(last, name))
+        np.maximum.at(sums["oldest_ns"], numbers, last.oldest_ns)
+
+    def sites(self, snapshot: Snapshot) -> Sites:
+        """Return the sites of a snapshot of what runs, which has one row per stack, and of what has ended."""
+        if not self._ended and len(self._pool) > 2 * len(snapshot) + BATCH:
+            # Most of it has not been seen for long.
+            self._pool.clear()
+            self._namer.clear()
+        of_image = {image: self._tracee_of(image).uid for image in np.unique(snapshot.stacks["image"]).tolist()}
+        uids = np.array([of_image[image] for image in snapshot.stacks["image"].tolist()], np.int64)
+        numbers = self._pool.intern(snapshot.identity, snapshot.stacks)
+        both = self._with_ended(snapshot, uids, numbers)
+        groups = self._namer.groups(both.stacks["number"])
+        merged, largest = merge_groups(both, groups)
+        shown = both.stacks["number"][largest]
+        _, first = np.unique(both.stacks["number"], return_index=True)
+        stacks = np.unique(groups[first], return_counts=True)[1]
+        return Sites(
+            merged, stacks, lambda row: self._namer.frames(int(shown[row])),
+            self._shares(snapshot, uids, merged.identity, dict(zip(both.stacks["number"].tolist(), groups.tolist(),
+                                                                   strict=True)), numbers),
+            {uid: totals_of(snapshot, uids == uid) for uid in np.unique(uids).tolist()}
+            | {each.uid: each.totals for each in self._ended})
+
+    def _with_ended(self, snapshot: Snapshot, uids: np.ndarray, numbers: np.ndarray) -> Snapshot:
+        """Return the snapshot with pooled stacks, and a row more for each stack of those that have ended."""
+        stacks = np.zeros(len(snapshot), POOLED)
+        stacks["uid"], stacks["number"], stacks["depth"] = uids, numbers, snapshot.stacks["depth"]
+        if not self._ended:
+            return replace(snapshot, stacks=stacks, identity=numbers.astype(np.uint64))
+        used = np.flatnonzero(self._sums["counters"]["allocated_count"])
+        more = np.zeros(len(used), POOLED)
+        more["uid"], more["number"] = -1, used
+        more["depth"] = [len(self._pool.stacks[number].places) for number in used.tolist()]
+        both = {name: np.concatenate([getattr(snapshot, name), sums[used]]) for name, sums in self._sums.items()}
+        return replace(
+            snapshot, stacks=np.concatenate([stacks, more]),
+            identity=np.concatenate([numbers, used]).astype(np.uint64), counters=both["counters"],
+            live_bytes=both["live_bytes"], live_count=both["live_count"], oldest_ns=both["oldest_ns"],
+            variance=both["variance"])
+
+    def _shares(self, snapshot: Snapshot, uids: np.ndarray, identity: np.ndarray, group_of: dict[int, int],
+                numbers: np.ndarray) -> Shares:
+        """Return who holds what; identity: of the sites, u64, sorted."""
+        live = np.flatnonzero(snapshot.live_count > 0)
+        uid = np.concatenate([uids[live], *(np.full(len(each.numbers), each.uid) for each in self._ended)])
+        number = np.concatenate([numbers[live], *(each.numbers for each in self._ended)])
+        sizes = np.concatenate([snapshot.live_bytes[live], *(each.bytes for each in self._ended)])
+        counts = np.concatenate([snapshot.live_count[live], *(each.count for each in self._ended)])
+        groups = np.array([group_of[each] for each in number.tolist()], np.uint64)
+        row = np.searchsorted(identity, groups)
+        pairs, at = np.unique(np.stack([uid, row]), axis=1, return_inverse=True)
+        at = at.reshape(-1)
+        total_bytes, total_count = np.zeros(pairs.shape[1], np.int64), np.zeros(pairs.shape[1], np.int64)
+        np.add.at(total_bytes, at, sizes)
+        np.add.at(total_count, at, counts)
+        return Shares(pairs[0], pairs[1], total_bytes, total_count)
+
+
+def totals_of(snapshot: Snapshot, rows: np.ndarray | slice = slice(None)) -> Totals:
+    """Return the sums over rows of a snapshot."""
+    counters = snapshot.counters[rows]
+    return Totals(
+        live_bytes=int(snapshot.live_bytes[rows].sum()),
+        live_count=int(snapshot.live_count[rows].sum()),
+        allocated_bytes=int(counters["allocated_bytes"].sum()),
+        allocated_count=int(counters["allocated_count"].sum()),
+        freed_count=int(counters["freed_count"].sum()),
+    )

@@ -1,0 +1,298 @@
+"""Processes coming and going while a trace runs: what is attached in them, what they leave behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from tracer.attach.follow import Follower
+from tracer.attach.links import Detacher
+from tracer.attach.program import Program
+from tracer.attach.seccomp import has_filter, return_probes_survive
+from tracer.attach.selection import Selection
+from tracer.attach.target import Process, find_process
+from tracer.attach.tracee import Inherited, Tracee
+from tracer.collect.sites import SiteReader
+from tracer.collect.unwind_rules import RuleTable
+from tracer.errors import CannotTrace
+from tracer.events import KernelEvents
+from tracer.holdings import Holdings
+from tracer.listener import Listener
+from tracer.losses import loss_index
+from tracer.roster import Roster
+from tracer.settings import Settings
+
+#: Why a process is not traced that should be.
+NO_SLOT = "more processes at the same time than leaktrace has room for"
+GONE = "it ended before it could be attached to"
+LATE = loss_index("late")
+FILTERED = "a seccomp filter would end it at its first probe"
+
+
+class Membership:
+    """Who is traced, from one moment to the next. Tells attach.follow what to do with each (its Owner)."""
+
+    def __init__(self, settings: Settings, program: Program, table: RuleTable, roster: Roster, reader: SiteReader,
+                 holdings: Holdings, listener: Listener) -> None:
+        self._settings = settings
+        self._program = program
+        self._table = table
+        self._roster = roster
+        self._reader = reader
+        self._holdings = holdings
+        self._listener = listener
+        self._detacher = Detacher()
+        self._events: KernelEvents | None = None
+        self._follower: Follower | None = None
+        self.selection: Selection | None = None
+        self._let_go: set[int] = set()
+        self._waiting: list[Tracee] = []
+        self._in_report = False
+        #: Processes that should be traced and are not, by reason.
+        self.untraced: Counter[str] = Counter()
+        #: Called with the number of a process whose end is known.
+        self.on_end: Callable[[int, int], None] = lambda pid, status: None
+
+    def hear(self, events: KernelEvents) -> None:
+        """Take the consumer of the kernel side's events, which needs this object first."""
+        self._events = events
+
+    def select(self, selection: Selection | None, follower: Follower | None) -> None:
+        """Take whom to trace for what they are, and who holds processes."""
+        self.selection, self._follower = selection, follower
+        if selection is not None:
+            self._program.select(selection.comms, selection.levels())
+
+    def drain(self) -> bool:
+        """Handle what the kernel side has sent; return whether there was anything."""
+        return self._events.drain(self.look_again) if self._events else False
+
+    def bind(self, tracee: Tracee) -> None:
+        """Begin to trace a process; what it has mapped is attached with look_again()."""
+        tracee.bind(self._program, self._table, bare=self._settings.bare_traps)
+
+    def look_again(self, tracee: Tracee) -> None:
+        """Read the mappings, attach what is new there, and tell the kernel side."""
+        if not tracee.alive:
+            return
+        tracee.read_mappings()
+        self._attach(tracee)
+        tracee.publish(self._program)
+
+    def _attach(self, tracee: Tracee) -> None:
+        try:
+            for attached in tracee.attach():
+                self._listener.attached(attached)
+        except (ProcessLookupError, FileNotFoundError):
+            # It is just ending; that will be said.
+            pass
+
+    def admit(self, pid: int) -> Tracee | None:
+        """Begin to trace a process that was not; None, counted, where that cannot be."""
+        try:
+            process = find_process(pid)
+            reason = self._refusal(process)
+            tracee = None if reason else self._roster.admit(process)
+        except CannotTrace as problem:
+            self.untraced[problem.message] += 1
+            return None
+        except OSError:
+            self.untraced[GONE] += 1
+            return None
+        if tracee is None:
+            self.untraced[reason or NO_SLOT] += 1
+            return None
+        self.bind(tracee)
+        return tracee
+
+    def _refusal(self, process: Process) -> str | None:
+        survives = not has_filter(process.folder) or return_probes_survive(self._program.way)
+        return None if survives else FILTERED
+
+    # --- what followed processes do (attach.follow.Owner); each is held meanwhile
+
+    def made(self, pid: int, parent: int | None, *, shares_memory: bool) -> None:
+        """Trace a new process, before its first instruction."""
+        mother = self._roster.by_pid(parent) if parent is not None else None
+        if mother is None and parent is not None:
+            # Its parent is not traced, and it is the same program.
+            return
+        tracee = self.admit(pid)
+        if tracee is None:
+            return
+        if mother is None:
+            self.look_again(tracee)
+            return
+        mother.followed += 1
+        tracee.inherit(mother, shares_memory=shares_memory)
+        if not shares_memory:
+            live, count = self._reader.live_of(mother.image)
+            before = mother.inherited or Inherited(0, 0)
+            tracee.inherited = Inherited(live + before.bytes, count + before.count)
+        try:
+            tracee.attach_as(mother)
+        except (ProcessLookupError, FileNotFoundError):
+            return
+        # What its parent had not searched yet when it was made.
+        self._attach(tracee)
+        tracee.publish(self._program)
+
+    def executed(self, pid: int) -> bool:
+        """Trace another program, before its first instruction; return whether it is still one to be traced."""
+        tracee, known = self._roster.by_pid(pid), True
+        if self.selection and not self._settings.follow_forks and not self.selection.matches(pid):
+            if tracee is not None:
+                self._dismiss(tracee)
+            return False
+        if tracee is None:
+            tracee, known = self.admit(pid), False
+        if tracee is None:
+            return True
+        if known:
+            while self.drain():
+                pass
+            tracee.stops_at_exec += 1
+            if self._events and tracee.execs < tracee.stops_at_exec:
+                # The ring had no room to say so, or the kernel side did not know the process.
+                self._events.follow_exec(tracee, tracee.image_after_exec())
+        self.look_again(tracee)
+        return True
+
+    def _dismiss(self, tracee: Tracee) -> None:
+        """Trace a process no more that has become something else."""
+        tracee.end()
+        self._program.forget_process(tracee.process.pid)
+        while self.drain():
+            pass
+        if not tracee.shares_memory:
+            self._reader.drop_image(tracee.image)
+        self._leave(tracee)
+        self._roster.forget({tracee.uid})
+
+    # --- processes that are selected (attach.selection)
+
+    def wanted(self, pid: int, *, waits: bool) -> None:
+        """Get a hold of a process that has just become one of the selection; waits: it does so until then."""
+        if self.selection and self._follower and not self._follower.follows(pid) and self.selection.matches(pid):
+            try:
+                self._follower.catch(pid)
+            except CannotTrace as problem:
+                self.untraced[problem.message] += 1
+        if waits:
+            self._let(pid)
+
+    def hold(self, pid: int) -> None:
+        """Get a hold of a traced process that has just run another program, until that is loaded."""
+        if self._follower is None or self._settings.follows:
+            return
+        # Where another debugger has it, its libraries are found when the loader tells of them.
+        with suppress(CannotTrace):
+            self._follower.catch(pid)
+        self._let(pid)
+
+    def _let(self, pid: int) -> None:
+        self._program.let_go(pid)
+        self._let_go.add(pid)
+
+    def loaded(self) -> None:
+        """All that was held is loaded and has gone on; the next exec waits again."""
+        for pid in self._let_go:
+            self._program.forget_held(pid)
+        self._let_go.clear()
+
+    def look_around(self) -> None:
+        """Trace what is selected and not traced yet: it was moved to a group, or named otherwise, or came early."""
+        if self.selection is None or self._follower is None:
+            return
+        for pid in self.selection.pids():
+            if not self._follower.follows(pid) and self._roster.by_pid(pid) is None:
+                self.join(pid)
+
+    def join(self, pid: int) -> None:
+        """Trace a process that runs, and what it makes."""
+        tracee = self.admit(pid)
+        if tracee is None:
+            return
+        try:
+            if self._follower:
+                self._follower.seize(pid)
+            self.look_again(tracee)
+        except CannotTrace as problem:
+            self.untraced[problem.message] += 1
+
+    def came_late(self, pid: int) -> None:
+        """Take note that something of a process was missed."""
+        self._reader.count_loss(LATE)
+
+    def mapped(self, pid: int) -> None:
+        """Attach to what the dynamic loader has mapped."""
+        tracee = self._roster.by_pid(pid)
+        if tracee is not None:
+            self.drain()
+            self.look_again(tracee)
+
+    def exiting(self, pid: int) -> None:
+        """Read the mappings of a process for the last time."""
+        tracee = self._roster.by_pid(pid)
+        if tracee is not None:
+            tracee.read_mappings()
+
+    def ended(self, pid: int, status: int) -> None:
+        """Keep what a process left."""
+        tracee = self._roster.by_pid(pid)
+        if tracee is not None:
+            tracee.status = status
+            self.has_ended(tracee)
+        self.on_end(pid, status)
+
+    # --- ends
+
+    def has_ended(self, tracee: Tracee) -> None:
+        """Keep what a process left; its number may come again for another, whose exec is none of ours."""
+        if not tracee.alive:
+            return
+        tracee.end()
+        self._program.forget_process(tracee.process.pid)
+        self._roster.leave(tracee)
+        self._waiting.append(tracee)
+        if not self._in_report:
+            self._settle()
+
+    def begin_report(self) -> None:
+        """Let what ends wait: a report is made of what there is."""
+        self._in_report = True
+
+    def end_report(self) -> None:
+        """Keep what ended meanwhile."""
+        self._in_report = False
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._waiting:
+            tracee = self._waiting.pop()
+            while self.drain():
+                # What is on its way speaks of its slot.
+                pass
+            if not tracee.shares_memory:
+                older = self._settings.older_ns
+                self._holdings.end(tracee.uid, self._reader.snapshot(image=tracee.image, older_ns=older))
+                self._reader.drop_image(tracee.image)
+            self._leave(tracee)
+
+    def _leave(self, tracee: Tracee) -> None:
+        if tracee.links is not None:
+            self._detacher.detach(tracee.links)
+        if tracee.process.pid in self._let_go:
+            self._program.forget_held(tracee.process.pid)
+            self._let_go.discard(tracee.process.pid)
+        tracee.close()
+        self._roster.leave(tracee)
+        self._roster.retire(tracee)
+
+    def close(self) -> None:
+        """Detach from everything that still runs."""
+        for tracee in self._roster.everyone:
+            if tracee.links is not None:
+                self._detacher.detach(tracee.links)
+        self._detacher.close()
