@@ -7,11 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tracer.attach.follow import Follower
-from tracer.attach.links import Detacher
+from tracer.attach.links import Detacher, Links
 from tracer.attach.program import Program
 from tracer.attach.seccomp import has_filter, return_probes_survive
 from tracer.attach.selection import Selection
 from tracer.attach.target import Process, find_process
+from tracer.attach.thread_status import has_ended
 from tracer.attach.tracee import Inherited, Tracee
 from tracer.collect.sites import SiteReader
 from tracer.collect.unwind_rules import RuleTable
@@ -159,6 +160,13 @@ class Membership:
         self.look_again(tracee)
         return True
 
+    def changed_leader(self, pid: int) -> None:
+        """Attach anew: the kernel has tied what is attached to the thread that was the first, and is gone."""
+        tracee = self._roster.by_pid(pid)
+        if tracee is not None:
+            tracee.detach()
+            tracee.links = Links(self._program, bare=self._settings.bare_traps)
+
     def _dismiss(self, tracee: Tracee) -> None:
         """Trace a process no more that has become something else."""
         tracee.end()
@@ -180,6 +188,8 @@ class Membership:
             except CannotTrace as problem:
                 self.untraced[problem.message] += 1
         if waits:
+            if self._follower and not self._follower.follows(pid) and has_ended(pid):
+                self.untraced[GONE] += 1
             self._let(pid)
 
     def hold(self, pid: int) -> None:

@@ -118,11 +118,12 @@ class StackNamer:
         if not stack.complete:
             end = (Frame(stack.addresses[-1] & ADDRESS_MASK if stack.addresses else 0, why=Why.UNWIND_STOPPED),)
         shown = self._shape((*chain.from_iterable(named), *end))
-        if self._by is GroupBy.ADDRESS:
-            # In another process the same code has other addresses.
-            group = key(self._shape((*chain.from_iterable(
-                [replace(frame, address=hash(self._pool.places[place])) for frame in frames]
-                for place, frames in zip(stack.places, named, strict=True)), *end)), self._by)
+        by_address = self._by is GroupBy.ADDRESS
+        if by_address or any(frame.function is None for frame in shown):
+            # In another process the same code has other addresses: its place stands for it.
+            placed = [replace(frame, address=hash(self._pool.places[place])) if by_address or not frame.function
+                      else frame for place, frames in zip(stack.places, named, strict=True) for frame in frames]
+            group = key(self._shape((*placed, *(replace(frame, address=0) for frame in end))), self._by)
         else:
             group = key(shown, self._by)
         return _Named(shown, hash(group) & (1 << 64) - 1, knowledge if incomplete else None)

@@ -6,7 +6,7 @@ import select
 import time
 from collections.abc import Callable
 
-from tracer.attach.follow import PAUSE, Follower
+from tracer.attach.follow import PAUSE, SEARCH, Follower
 from tracer.attach.tracee import Tracee
 
 #: Seconds: lets somebody else have the processor.
@@ -39,10 +39,9 @@ class Poller:
         """Also wake up for stops of followed processes."""
         if follower is None:
             return
-        if follower.fileno is None:
-            # Without something that tells of stops, look now and then.
-            self._longest = PAUSE
-        else:
+        # Without something that tells of stops, look all the time; with it now and then, as some end without a word.
+        self._longest = PAUSE if follower.fileno is None else SEARCH
+        if follower.fileno is not None:
             self._epoll.register(follower.fileno, select.EPOLLIN)
 
     def watch(self, pidfds: dict[int, Tracee], ended: Callable[[Tracee], None]) -> None:
@@ -58,7 +57,7 @@ class Poller:
             if left <= 0:
                 return
             found = self._epoll.poll(min(left, self._longest))
-            if self._longest < LONGEST_WAIT:
+            if self._longest < LONGEST_WAIT and not found:
                 self._attend()
             for fd, _ in found:
                 self._handle(fd)

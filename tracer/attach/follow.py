@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from tracer.attach import ptrace
+from tracer.attach.child_signals import ChildSignals
 from tracer.attach.kernel import CAPABILITIES
 from tracer.attach.loading import Loading
 from tracer.attach.ptrace import Event, Option, Stop
+from tracer.attach.thread_status import has_ended, status_number, threads_of, tracer_of
 from tracer.errors import CannotTrace
 
-PROC = Path("/proc")
 FOLLOW = Option.SYSGOOD | Option.FORK | Option.VFORK | Option.CLONE | Option.EXEC | Option.EXIT
 #: Until a program is loaded.
 WATCH = Option.SYSGOOD | Option.EXEC
 #: Seconds between looks where no signal tells of stops: outside of the main thread.
 PAUSE = 0.0005
+#: Seconds, after which somebody else gets a turn.
+LONGEST_SERVICE = 0.2
 #: Seconds between looks for threads that ended without a word: one killed where it was held does.
 SEARCH = 0.2
 #: Seconds that a thread may take to stop before it is left as it is: one in an uninterruptible sleep does not.
@@ -44,6 +45,9 @@ class Owner(Protocol):
 
     def executed(self, pid: int) -> bool:
         """It is another program now, before its first instruction; return whether to follow it on."""
+
+    def changed_leader(self, pid: int) -> None:
+        """Another of its threads than its first has run another program, and is the first now; executed() follows."""
 
     def came_late(self, pid: int) -> None:
         """It has run code of its own already, before it was held."""
@@ -81,7 +85,7 @@ class Follower:
         self._arrived: dict[int, Stop] = {}
         self._searched = 0.0
         self._unborn: set[int] = set()
-        self._signals = _ChildSignals() if forks else None
+        self._signals = ChildSignals() if forks else None
 
     @property
     def fileno(self) -> int | None:
@@ -100,7 +104,7 @@ class Follower:
     def seize(self, pid: int) -> None:
         """Begin to follow a process that runs, with all its threads. Raises CannotTrace."""
         known: set[int] = set()
-        while fresh := _threads_of(pid) - known:
+        while fresh := threads_of(pid) - known:
             for tid in fresh:
                 self._seize_thread(tid, pid)
             # Threads that were made meanwhile, by threads that were not seized yet.
@@ -114,7 +118,7 @@ class Follower:
         except ProcessLookupError:
             return
         except PermissionError:
-            if _tracer_of(tid) == threading.get_native_id() or _has_ended(tid):
+            if tracer_of(tid) == threading.get_native_id() or has_ended(tid):
                 return
             raise CannotTrace(
                 f"Process {pid} cannot be followed: it runs under another debugger, or leaktrace lacks permission.",
@@ -142,14 +146,17 @@ class Follower:
         self._settle(pid)
 
     def serve(self) -> bool:
-        """Handle every stop and end there is now; return whether there was any."""
+        """Handle every stop and end there is now, for a limited time; return whether there was any."""
         if self._signals:
             self._signals.clear()
-        found = False
-        while (stop := ptrace.next_stop()) is not None:
+        found, until = False, time.monotonic() + LONGEST_SERVICE
+        while time.monotonic() < until and (stop := ptrace.next_stop()) is not None:
             found = True
             with suppress(ProcessLookupError):
                 self._handle(stop)
+        if self._signals and time.monotonic() >= until:
+            # The signals of those that are left have been cleared.
+            self._signals.again()
         self._adopt_orphans()
         return self._reap() or found
 
@@ -190,7 +197,7 @@ class Follower:
 
     def _arrive(self, stop: Stop) -> None:
         """Take in a thread that is new, when the one that made it says so."""
-        if _tracer_of(stop.tid) != threading.get_native_id():
+        if tracer_of(stop.tid) != threading.get_native_id():
             return
         if stop.event is Event.EXIT:
             # Killed before it began: nobody needs to be told, and its process does not end before it.
@@ -213,13 +220,13 @@ class Follower:
     def _adopt_orphans(self) -> None:
         """Let threads go on whose maker was killed before it could tell of them."""
         for tid in list(self._arrived):
-            maker = _status_number(tid, "Tgid") if _status_number(tid, "Tgid") != tid else _status_number(tid, "PPid")
+            maker = status_number(tid, "Tgid") if status_number(tid, "Tgid") != tid else status_number(tid, "PPid")
             if not any(thread.pid == maker for thread in self._threads.values()):
                 self._admit(tid, None)
 
     def _admit(self, tid: int, maker: int | None) -> None:
         del self._arrived[tid]
-        pid = _status_number(tid, "Tgid")
+        pid = status_number(tid, "Tgid")
         self._threads[tid] = _Thread(pid or tid)
         if pid == tid:
             shares = maker is not None and ptrace.share_memory(tid, maker) is True
@@ -232,6 +239,8 @@ class Follower:
             del self._threads[other]
             self._ending.add(other)
         self._ending.discard(tid)
+        if at_exec and ptrace.event_message(tid) != tid:
+            self._owner.changed_leader(tid)
         was_caught, self._threads[tid].caught = self._threads[tid].caught, False
         self._begin_program(tid, came_late=was_caught and not at_exec)
 
@@ -298,6 +307,9 @@ class Follower:
             found = True
             self._ending.discard(tid)
             thread = self._threads.pop(tid, None)
+            if thread is not None and thread.caught:
+                # It was ending already.
+                self._owner.came_late(tid)
             if thread is not None and thread.pid == tid:
                 self._owner.ended(tid, status)
         return found
@@ -305,7 +317,7 @@ class Follower:
     def _forget_unborn(self) -> None:
         """Let threads go on that wait for one which was killed before it came."""
         for tid, maker in self._threads.items():
-            if maker.waits_for and _status_number(maker.waits_for, "TracerPid") == 0:
+            if maker.waits_for and status_number(maker.waits_for, "TracerPid") == 0:
                 with suppress(ChildProcessError):
                     os.waitpid(maker.waits_for, os.WNOHANG | ptrace.WALL)
                 maker.waits_for = 0
@@ -330,7 +342,7 @@ class Follower:
             with suppress(OSError):
                 ptrace.request(ptrace.INTERRUPT, tid)
         me = threading.get_native_id()
-        while (self._threads or any(_tracer_of(each) == me for each in self._unborn)) and time.monotonic() < until:
+        while (self._threads or any(tracer_of(each) == me for each in self._unborn)) and time.monotonic() < until:
             stop = ptrace.next_stop()
             if stop is not None:
                 self._release(stop)
@@ -351,57 +363,3 @@ class Follower:
         with suppress(OSError):
             ptrace.request(ptrace.DETACH, tid, number)
         self._threads.pop(tid, None)
-
-
-class _ChildSignals:
-    """Makes SIGCHLD something that can be polled, for as long as it is open."""
-
-    def __init__(self) -> None:
-        self.fd: int | None = None
-        if threading.current_thread() is not threading.main_thread():
-            return
-        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._before = signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-
-    def clear(self) -> None:
-        if self.fd is not None:
-            with suppress(BlockingIOError):
-                os.read(self.fd, 4096)
-
-    def close(self) -> None:
-        if self.fd is None:
-            return
-        signal.set_wakeup_fd(self._wakeup)
-        signal.signal(signal.SIGCHLD, self._before)
-        os.close(self.fd)
-        os.close(self._write)
-        self.fd = None
-
-
-def _threads_of(pid: int) -> set[int]:
-    try:
-        return {int(name) for name in os.listdir(PROC / str(pid) / "task")}
-    except OSError:
-        return set()
-
-
-def _status_number(tid: int, field: str) -> int:
-    """Return a number of /proc/TID/status, 0 if the thread is gone."""
-    try:
-        with open(PROC / str(tid) / "status", encoding="ascii", errors="replace") as lines:
-            return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
-    except OSError:
-        return 0
-
-
-def _has_ended(tid: int) -> bool:
-    try:
-        with open(PROC / str(tid) / "stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] in b"ZX"
-    except OSError:
-        return True
-
-
-def _tracer_of(tid: int) -> int:
-    return _status_number(tid, "TracerPid")

@@ -320,6 +320,17 @@ class Tracee:
                 self._row[name] = 0
         return int(self._row["number"][0])
 
+    def detach(self) -> None:
+        """Take all probes away, now; attach() finds the places anew."""
+        if self.links is not None:
+            # Not beside the work: two probes in one place would count twice.
+            for fd in self.links.take_fds():
+                os.close(fd)
+        self.attached.clear()
+        self.searched.clear()
+        self._hooked.clear()
+        self._loader_watched = False
+
     def end(self) -> None:
         """Take note that it has ended: its slot may be another's."""
         self._children = self.children + self.followed

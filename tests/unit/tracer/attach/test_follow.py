@@ -54,6 +54,9 @@ class Recorder:
     def came_late(self, pid: int) -> None:
         self._note("came_late", pid)
 
+    def changed_leader(self, pid: int) -> None:
+        self._note("changed_leader", pid)
+
     def mapped(self, pid: int) -> None:
         self._note("mapped", pid)
         self.on_mapped(pid)
