@@ -34,7 +34,7 @@ static __always_inline u32 new_number(struct image *image)
 #ifdef SELECTION
 #define HOLD_LOOKS 2000
 #else
-#define HOLD_LOOKS 250
+#define HOLD_LOOKS 150
 #endif
 
 /* So that nothing of a new program is missed. */
@@ -144,7 +144,7 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 
 /* How long a library that is about to go stays until Python knows it; it ends by the number of looks too. */
 #define READ_WAIT_NS 5000000
-#define READ_LOOKS 250
+#define READ_LOOKS 100
 
 /* A library that is unloaded as soon as it was loaded would leave stacks without names. */
 static __always_inline void wait_until_read(struct image *image)

@@ -99,8 +99,9 @@ class KernelEvents:
             tracee.read_mappings()
             self._changed.add(slot)
         elif kind == EventKind.EXEC:
-            self.follow_exec(tracee, image)
+            # It waits to be held.
             self._executed(tracee.process.pid)
+            self.follow_exec(tracee, image)
             self._changed.add(slot)
         else:
             address, size, _ = records.TRACE_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)

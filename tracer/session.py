@@ -217,8 +217,8 @@ class Session:
                 members.look_again(tracee)
             members.look_around()
             if self._selection and not self._selection.tells_apart():
-                self.listener.notice("of control groups of version 1 the kernel does not say who is in them when a program "
-                                     "begins: its first moment is missed, and one that ends at once may be missed whole")
+                self.listener.notice("of control groups of version 1 the kernel does not say who is in them when a "
+                                     "program begins: its first moment is missed, perhaps all of one that ends soon")
             if not self.roster.any_running:
                 self.listener.notice("no process of the selection runs yet; waiting for one")
 
