@@ -150,10 +150,12 @@ def _beside(loop: str, leaktrace: str) -> Figures:
         beside_followed = _rate([loop], tracer)
     followed_child = _rate_of_child(loop, leaktrace, ["--follow-forks"])
     unfollowed_child = _rate_of_child(loop, leaktrace, [])
+    command = _rate([leaktrace, "run", "--", loop])
     return {
         "pair alone, ns": 1e9 / alone,
         "pair beside an untraced tree, ns": 1e9 / beside_untraced,
         "pair beside a followed tree, ns": 1e9 / beside_followed,
+        "pair in a command that is traced, ns": 1e9 / command,
         "pair in a child that is followed, ns": 1e9 / followed_child,
         "pair in a child that is not followed, ns": 1e9 / unfollowed_child,
     }
