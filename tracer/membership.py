@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from tracer.attach.follow import Follower
 from tracer.attach.links import Detacher, Links
@@ -82,12 +83,23 @@ class Membership:
         tracee.publish(self._program)
 
     def _attach(self, tracee: Tracee) -> None:
-        try:
+        def attach() -> None:
             for attached in tracee.attach():
                 self._listener.attached(attached)
+
+        self._guard(attach)
+
+    def _guard(self, attach: Callable[[], None]) -> None:
+        """Attach; of many processes, one in which that is refused does not end the trace."""
+        try:
+            attach()
         except (ProcessLookupError, FileNotFoundError):
             # It is just ending; that will be said.
             pass
+        except CannotTrace as problem:
+            if not self._settings.follows:
+                raise
+            self.untraced[problem.message] += 1
 
     def admit(self, pid: int) -> Tracee | None:
         """Begin to trace a process that was not; None, counted, where that cannot be."""
@@ -131,10 +143,7 @@ class Membership:
             live, count = self._reader.live_of(mother.image)
             before = mother.inherited or Inherited(0, 0)
             tracee.inherited = Inherited(live + before.bytes, count + before.count)
-        try:
-            tracee.attach_as(mother)
-        except (ProcessLookupError, FileNotFoundError):
-            return
+        self._guard(lambda: tracee.attach_as(mother))
         # What its parent had not searched yet when it was made.
         self._attach(tracee)
         tracee.publish(self._program)
@@ -169,6 +178,8 @@ class Membership:
 
     def _dismiss(self, tracee: Tracee) -> None:
         """Trace a process no more that has become something else."""
+        # Before it goes on: what its probes would still count would be nobody's.
+        tracee.detach()
         tracee.end()
         self._program.forget_process(tracee.process.pid)
         while self.drain():
@@ -224,12 +235,20 @@ class Membership:
         tracee = self.admit(pid)
         if tracee is None:
             return
-        try:
-            if self._follower:
-                self._follower.seize(pid)
-            self.look_again(tracee)
-        except CannotTrace as problem:
-            self.untraced[problem.message] += 1
+        if self._follower:
+            self._guard(partial(self._follower.seize, pid))
+        self.look_again(tracee)
+
+    def begin(self, tracee: Tracee, *, required: bool) -> None:
+        """Attach to a process of the start. Raises CannotTrace if it is required and cannot be followed."""
+        pid = tracee.process.pid
+        if self._follower and self._settings.follows:
+            seize = partial(self._follower.seize, pid)
+            if required:
+                seize()
+            else:
+                self._guard(seize)
+        self.look_again(tracee)
 
     def came_late(self, pid: int) -> None:
         """Take note that something of a process was missed."""

@@ -50,13 +50,12 @@ class Roster:
         return self._slots[slot]
 
     def of_image(self, image: int) -> Mapped:
-        """Return whose image number it is; that of blocks without a site is nobody's. Raises LookupError."""
-        if not image:
-            return NOBODY
-        tracee = self._slots[image % MAX_SLOTS]
-        if tracee is None:
-            raise LookupError(image)
-        return tracee
+        """Return whose image number it is; nobody's is that of blocks without a site.
+
+        And that of a process that has ended: a child by vfork works in its parent's memory, and may outlive it.
+        """
+        tracee = self._slots[image % MAX_SLOTS] if image else None
+        return tracee if tracee is not None else NOBODY
 
     def by_pid(self, pid: int) -> Tracee | None:
         """Return the running process of that id."""

@@ -212,9 +212,7 @@ class Session:
                 command.poll()
         else:
             for tracee in list(self.tracees):
-                if settings.follows:
-                    self._follower.seize(tracee.process.pid)
-                members.look_again(tracee)
+                members.begin(tracee, required=tracee.process.pid in settings.pids)
             members.look_around()
             if self._selection and not self._selection.tells_apart():
                 self.listener.notice("of control groups of version 1 the kernel does not say who is in them when a "

@@ -34,7 +34,7 @@ class Mapped(Protocol):
 
 
 class _Nobody:
-    """Whose stacks are those that found no room: they have no frames."""
+    """Whose stacks are those that found no room, which have no frames, and those of a process that is gone."""
 
     uid = -1
     space = AddressSpace.of(())

@@ -342,6 +342,15 @@ def test_exec_of_a_short_life(build: Build, tmp_path: Path) -> None:
     assert site(report, "keeps_three").live == (300, 3), report["sites"]
 
 
+@pytest.mark.parametrize("options", [(), ("--follow-forks",)])
+def test_a_library_that_is_unloaded_at_once(build: Build, tmp_path: Path, options: Sequence[str]) -> None:
+    """Its functions have their names, though it is gone before anybody was told that it came."""
+    library = build("run_unloads_library.c", "-shared", "-fPIC", name="run_unloads_library.so")
+    code, report = run_to_json(tmp_path, build("run_unloads.c"), str(library), options=options)
+    assert code == 0 and site(report, "lose_from_library").live == (600, 12), report["sites"]
+    assert not report["losses"]
+
+
 def test_the_report_is_about_the_last_program(build: Build, start: Callable[..., RunningTool]) -> None:
     """After exec, a report is about the program that then ran, by name, and not about the shell that began it."""
     tool = start("--", "sh", "-c", f"exec {build('run_steps.c')} 2")
