@@ -8,15 +8,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from tracer.report.model import Report, Target
+from tracer.report.model import ContainerNote, Report, Target
 
 #: Sites that are named of one process.
 SITES = 4
+#: Digits of a container's id, as docker shows it.
+SHORT_ID = 12
 
 
 def write(report: Report, out: TextIO, *, top: int) -> None:
-    """Write a line for each process that holds anything, the largest first, at most `top`; none if there is but one."""
+    """Write a line for each process that holds anything, the largest first, at most `top`.
+
+    Of one process that stands alone, only the container that it is in.
+    """
     if len(report.targets) < 2 and not report.follows:
+        for target in report.targets:
+            if target.container:
+                runtime = f"{target.container.runtime} " if target.container.runtime else ""
+                out.write(f"in {runtime}container {_called(target.container)}\n")
         return
     order = sorted(report.targets, key=lambda target: -(target.totals.live_bytes if target.totals else 0))
     shown = [target for target in order if target.totals and target.totals.live_count][:top]
@@ -50,10 +59,16 @@ def name(target: Target) -> str:
     """Return what a process is known by, and what became of it."""
     remarks = [f"child of {target.parent}"] if target.parent is not None else []
     if target.container:
-        remarks.append(f"container {target.container.label}")
+        remarks.append(f"container {_called(target.container)}")
     if target.ended:
         remarks.append(_end(target.status))
     return f"{target.comm} (pid {', '.join([str(target.pid), *remarks])})"
+
+
+def _called(container: ContainerNote) -> str:
+    """Return a container's name and, where that is not all there is, its id in short."""
+    short = container.id[:SHORT_ID]
+    return container.label if container.label in (short, container.id) else f"{container.label} {short}"
 
 
 def _end(status: int | None) -> str:
