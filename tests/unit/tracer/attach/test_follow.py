@@ -85,6 +85,8 @@ class World:
         self.follower = Follower(self.owner, forks=True)
         self.started: list[subprocess.Popen[bytes]] = []
         self.commands: list[HeldCommand] = []
+        #: Where the last command reads from.
+        self.writer = -1
         self._closed = False
 
     def start(self, *steps: str) -> int:
@@ -115,7 +117,15 @@ class World:
         if not forks:
             self.close()
             self.follower, self._closed = Follower(self.owner, forks=False), False
-        command = HeldCommand([str(self.actor), str(self.out), *steps])
+        # Its input comes to no end, so that one that waits for some runs until it is ended.
+        (reader, self.writer), before = os.pipe(), os.dup(0)
+        os.dup2(reader, 0)
+        try:
+            command = HeldCommand([str(self.actor), str(self.out), *steps])
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+            os.close(reader)
         self.commands.append(command)
         self.follower.adopt(command.pid)
         return command
@@ -518,6 +528,7 @@ def test_a_command_is_let_go_when_it_is_loaded(world: World) -> None:
     assert status_of(command.pid, "TracerPid") == "0" and not world.follower.follows(command.pid)
     assert not world.follower.watches
     assert world.owner.kinds(command.pid) == ["mapped"] and "libc" in world.owner.maps["mapped"]
+    os.close(world.writer)
     assert command.wait() == 5 and world.owner.of("made") == []
 
 
