@@ -9,6 +9,7 @@ from functools import partial
 
 from tracer.attach.follow import Follower
 from tracer.attach.links import Detacher, Links
+from tracer.attach.open_files import room_for_processes
 from tracer.attach.program import Program
 from tracer.attach.seccomp import has_filter, return_probes_survive
 from tracer.attach.selection import Selection
@@ -27,6 +28,7 @@ from tracer.settings import Settings
 
 #: Why a process is not traced that should be.
 NO_SLOT = "more processes at the same time than leaktrace has room for"
+NO_FILES = "more processes at the same time than this user may open files for (ulimit -Hn)"
 GONE = "it ended before it could be attached to"
 LATE = loss_index("late")
 FILTERED = "a seccomp filter would end it at its first probe"
@@ -45,10 +47,12 @@ class Membership:
         self._holdings = holdings
         self._listener = listener
         self._detacher = Detacher()
+        self._room = room_for_processes(program.way)
         self._events: KernelEvents | None = None
         self._follower: Follower | None = None
         self.selection: Selection | None = None
         self._let_go: set[int] = set()
+        self._refused: set[int] = set()
         self._waiting: list[Tracee] = []
         self._in_report = False
         #: Processes that should be traced and are not, by reason.
@@ -103,21 +107,28 @@ class Membership:
 
     def admit(self, pid: int) -> Tracee | None:
         """Begin to trace a process that was not; None, counted, where that cannot be."""
+        tracee = None
         try:
             process = find_process(pid)
-            reason = self._refusal(process)
+            reason = NO_FILES if self._roster.running_count >= self._room else self._refusal(process)
             tracee = None if reason else self._roster.admit(process)
         except CannotTrace as problem:
-            self.untraced[problem.message] += 1
-            return None
-        except OSError:
-            self.untraced[GONE] += 1
-            return None
+            reason = problem.message
+        except ProcessLookupError:
+            reason = GONE
+        except OSError as problem:
+            reason = f"{problem.strerror} (errno {problem.errno})"
         if tracee is None:
-            self.untraced[reason or NO_SLOT] += 1
-            return None
-        self.bind(tracee)
+            self._refuse(pid, reason or NO_SLOT)
+        else:
+            self.bind(tracee)
         return tracee
+
+    def _refuse(self, pid: int, reason: str) -> None:
+        """Count a process that is not traced, once, though it is tried again when it runs another program."""
+        if pid not in self._refused:
+            self._refused.add(pid)
+            self.untraced[reason] += 1
 
     def _refusal(self, process: Process) -> str | None:
         survives = not has_filter(process.folder) or return_probes_survive(self._program.way)
@@ -197,7 +208,7 @@ class Membership:
             try:
                 self._follower.catch(pid)
             except CannotTrace as problem:
-                self.untraced[problem.message] += 1
+                self._refuse(pid, problem.message)
         if waits:
             if self._follower and not self._follower.follows(pid) and has_ended(pid):
                 self.untraced[GONE] += 1
@@ -273,6 +284,7 @@ class Membership:
         if tracee is not None:
             tracee.status = status
             self.has_ended(tracee)
+        self._refused.discard(pid)
         self.on_end(pid, status)
 
     # --- ends

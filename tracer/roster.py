@@ -28,9 +28,9 @@ class Roster:
         return [tracee for tracee in self._slots if tracee is not None and tracee.alive]
 
     @property
-    def any_running(self) -> bool:
-        """Whether there is one that has not ended."""
-        return bool(self._by_pid)
+    def running_count(self) -> int:
+        """How many have not ended."""
+        return len(self._by_pid)
 
     def admit(self, process: Process) -> Tracee | None:
         """Return a new tracee in a free slot, None if none is free. Raises OSError if the process is gone."""

@@ -139,8 +139,8 @@ class Session:
     def running(self) -> bool:
         """Whether any of them has not ended, or one may yet come."""
         if self._selection is not None:
-            return self.roster.any_running or not self._selection.is_over()
-        return self.roster.any_running
+            return bool(self.roster.running_count) or not self._selection.is_over()
+        return bool(self.roster.running_count)
 
     def _begin(self) -> None:
         settings = self.settings
@@ -217,7 +217,7 @@ class Session:
             if self._selection and not self._selection.tells_apart():
                 self.listener.notice("of control groups of version 1 the kernel does not say who is in them when a "
                                      "program begins: its first moment is missed, perhaps all of one that ends soon")
-            if not self.roster.any_running:
+            if not self.roster.running_count:
                 self.listener.notice("no process of the selection runs yet; waiting for one")
 
     def _wait_for(self, compilation: Compilation) -> LoadedObject:

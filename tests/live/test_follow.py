@@ -54,12 +54,14 @@ class Followed:
 
 
 def follow(
-    folder: Path, *command: str | Path, options: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    folder: Path, *command: str | Path, options: Sequence[str] = (), environment: Mapping[str, str] | None = None,
+    files: int | None = None,
 ) -> Followed:
-    """Run a command and what it makes under leaktrace to the end."""
+    """Run a command and what it makes under leaktrace to the end; files: how many may be open at most."""
     path = folder / "report.json"
     path.unlink(missing_ok=True)
-    words = [*WORDS, "run", "--follow-forks", "--format", "json", "--output", str(path), *options, "--", *map(str, command)]
+    limited = ["prlimit", f"--nofile={files}:{files}"] if files else []
+    words = [*limited, *WORDS, "run", "--follow-forks", "--format", "json", "--output", str(path), *options, "--", *map(str, command)]
     answer = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
                             timeout=RUN_PATIENCE, env={**os.environ, **(environment or {})})
     assert path.exists() and path.read_text(), answer.stderr
@@ -586,6 +588,17 @@ def test_more_than_there_is_room_for(build: Build, tmp_path: Path) -> None:
         assert (live(target), target["exit_code"]) == ((one["bytes"], 1), one["exit_code"])
     assert run.report["losses"] == {}
     assert run.report["totals"]["live_bytes"] == sum(one["bytes"] for one in traced)
+
+
+@pytest.mark.parametrize("way", [(), ("--attach", "perf")])
+def test_few_files_may_be_open(build: Build, tmp_path: Path, way: Sequence[str]) -> None:
+    """Under a low limit of open files, processes that cannot be traced are counted once, and all go on to their ends."""
+    run = follow(tmp_path, build("follow_crowd.c"), "60", options=("--fail-on", "total_bytes>1G", *way), files=400)
+    assert len(run.truth) == 61 and run.truth[-1]["wrong"] == 0 and run.code == 4
+    ((reason, count),) = run.report["untraced"].items()
+    assert "files" in reason and count == 61 - len(run.targets) and len(run.targets) > 1
+    for pid, target in run.targets.items():
+        assert live(target) == (next(one["bytes"] for one in run.truth if one["pid"] == pid), 1)
 
 
 def test_room_is_given_again(build: Build, tmp_path: Path) -> None:

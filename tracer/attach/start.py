@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tracer.attach import kernel
 from tracer.attach.compiler import Compilation
+from tracer.attach.open_files import allow_files
 from tracer.attach.selection import Selection, select
 from tracer.attach.spawn import HeldCommand
 from tracer.attach.target import PROC, Process, find_process
@@ -47,6 +48,7 @@ def prepare(settings: Settings) -> Prepared:
         if command:
             command.kill()
         raise
+    allow_files()
     return Prepared(tuple(processes), selection, command, way, Compilation(settings, way, atomics=atomics))
 
 
