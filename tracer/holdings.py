@@ -14,8 +14,8 @@ from tracer.naming import BATCH, StackNamer
 from tracer.report.model import Totals
 from tracer.stack_pool import Mapped, StackPool
 
-#: In place of a struct stack, once the stack is in the pool.
-POOLED = np.dtype([("uid", "i8"), ("number", "i8"), ("depth", "u4")])
+#: What is left of a struct stack once the stack is in the pool, whose number is the identity then.
+POOLED = np.dtype([("depth", "u4")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Holdings:
         self._namer = namer
         self._tracee_of = tracee_of
         self._ended: list[_Ended] = []
+        self._running = 0
         #: Of all that ended together, by stack.
         self._sums: dict[str, np.ndarray] = {}
 
@@ -75,7 +76,15 @@ class Holdings:
         gone = {each.uid for each in self._ended}
         self._ended.clear()
         self._sums.clear()
+        self._trim(self._running)
         return gone
+
+    def _trim(self, running: int) -> None:
+        """Begin with a new pool where most of it has not been seen for long; running: stacks of what runs."""
+        self._running = running
+        if len(self._pool) > 2 * running + BATCH:
+            self._pool.clear()
+            self._namer.clear()
 
     def _add_up(self, numbers: np.ndarray, last: Snapshot) -> None:
         sums = self._sums
@@ -96,35 +105,32 @@ class Holdings:
 
     def sites(self, snapshot: Snapshot) -> Sites:
         """Return the sites of a snapshot of what runs, which has one row per stack, and of what has ended."""
-        if not self._ended and len(self._pool) > 2 * len(snapshot) + BATCH:
-            # Most of it has not been seen for long.
-            self._pool.clear()
-            self._namer.clear()
         of_image = {image: self._tracee_of(image).uid for image in np.unique(snapshot.stacks["image"]).tolist()}
         uids = np.array([of_image[image] for image in snapshot.stacks["image"].tolist()], np.int64)
+        if not self._ended:
+            self._trim(len(snapshot))
         numbers = self._pool.intern(snapshot.identity, snapshot.stacks)
-        both = self._with_ended(snapshot, uids, numbers)
-        groups = self._namer.groups(both.stacks["number"])
+        both = self._with_ended(snapshot, numbers)
+        groups = self._namer.groups(both.identity)
         merged, largest = merge_groups(both, groups)
-        shown = both.stacks["number"][largest]
-        _, first = np.unique(both.stacks["number"], return_index=True)
+        shown = both.identity[largest]
+        every, first = np.unique(both.identity, return_index=True)
         stacks = np.unique(groups[first], return_counts=True)[1]
+        group_of = dict(zip(every.tolist(), groups[first].tolist(), strict=True))
         return Sites(
             merged, stacks, lambda row: self._namer.frames(int(shown[row])),
-            self._shares(snapshot, uids, merged.identity, dict(zip(both.stacks["number"].tolist(), groups.tolist(),
-                                                                   strict=True)), numbers),
+            self._shares(snapshot, uids, merged.identity, group_of, numbers),
             {uid: totals_of(snapshot, uids == uid) for uid in np.unique(uids).tolist()}
             | {each.uid: each.totals for each in self._ended})
 
-    def _with_ended(self, snapshot: Snapshot, uids: np.ndarray, numbers: np.ndarray) -> Snapshot:
+    def _with_ended(self, snapshot: Snapshot, numbers: np.ndarray) -> Snapshot:
         """Return the snapshot with pooled stacks, and a row more for each stack of those that have ended."""
         stacks = np.zeros(len(snapshot), POOLED)
-        stacks["uid"], stacks["number"], stacks["depth"] = uids, numbers, snapshot.stacks["depth"]
+        stacks["depth"] = snapshot.stacks["depth"]
         if not self._ended:
             return replace(snapshot, stacks=stacks, identity=numbers.astype(np.uint64))
         used = np.flatnonzero(self._sums["counters"]["allocated_count"])
         more = np.zeros(len(used), POOLED)
-        more["uid"], more["number"] = -1, used
         more["depth"] = [len(self._pool.stacks[number].places) for number in used.tolist()]
         both = {name: np.concatenate([getattr(snapshot, name), sums[used]]) for name, sums in self._sums.items()}
         return replace(

@@ -13,6 +13,9 @@ from symbolizer.mappings import AddressSpace, ObjectKey, object_key
 from tracer.collect.sites import ANY_VERSION
 from tracer.records import ADDRESS_MASK, INTERRUPTED, StackEnd
 
+#: Identities remembered beyond twice those of the last look.
+SPARE = 256
+
 
 class Mapped(Protocol):
     """The process a stack was seen in."""
@@ -103,6 +106,11 @@ class StackPool:
             if number is None:
                 number = self._by_identity[one] = self._number(stacks[row])
             found.append(number)
+        if len(self._by_identity) > 2 * len(found) + SPARE:
+            # Most of these have not been seen for long: of processes that have ended, or of memory that was given back.
+            self._by_identity = dict(zip(identity.tolist(), found, strict=True))
+            images = set(stacks["image"].tolist())
+            self._known = {key: places for key, places in self._known.items() if key[0] in images}
         return np.array(found, np.int64)
 
     def intern_last(self, stacks: np.ndarray) -> np.ndarray:

@@ -112,7 +112,7 @@ class CodeVersions:
         if number in self._versions:
             self._versions[number].update(space)
             return
-        version = CodeVersion(number, space, self._objects, self._table, self._read_again)
+        version = self._begin(number, space)
         same: set[Code] = set()
         if self._versions:
             last = self._versions[max(self._versions, key=self._age)]
@@ -130,6 +130,11 @@ class CodeVersions:
             self._table.drop(old)
         self._own = {number}
         self._versions[number] = version
+
+    def _begin(self, number: int, space: AddressSpace) -> CodeVersion:
+        # Numbers come again (IMAGE_MASK), and children may have gone on with that of a parent that had ended.
+        self._table.drop(number)
+        return CodeVersion(number, space, self._objects, self._table, self._read_again)
 
     def share(self, number: int) -> CodeVersion | None:
         """Return a version for a child that begins with it; None if it was never read."""
@@ -153,8 +158,7 @@ class CodeVersions:
     def get(self, number: int) -> CodeVersion:
         """Return a version; one that was gone before it was read has what lay where it does before and after."""
         if number not in self._versions:
-            self._versions[number] = CodeVersion(
-                number, self.space(number), self._objects, self._table, self._read_again)
+            self._versions[number] = self._begin(number, self.space(number))
             self._own.add(number)
         return self._versions[number]
 

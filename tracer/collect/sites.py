@@ -21,6 +21,8 @@ STILL_TO_COME_NS = 10_000_000_000
 
 #: Images whose blocks are forgotten together: it takes a walk over all blocks.
 MANY = 16
+#: And before they take more than this part of the room for blocks.
+ROOM_FOR_GONE = 16
 #: Sites of missed stacks between looks for those that can be given back.
 LOOK_AGAIN = 4096
 #: In place of a stack's version of the code: it is the same in all.
@@ -35,6 +37,7 @@ class SiteReader:
         self._program = program
         self._volatile = volatile
         self._gone: set[int] = set()
+        self._gone_blocks = 0
         self._retired = Retired()
         self._provisional: set[int] = set()
         self._look_at = LOOK_AGAIN
@@ -90,7 +93,8 @@ class SiteReader:
         mine = mine[mine != 0]
         live = self._live(mine)
         self._gone.add(image)
-        if len(self._gone) >= MANY:
+        self._gone_blocks += live[1]
+        if len(self._gone) >= MANY or self._gone_blocks > program.settings.max_outstanding // ROOM_FOR_GONE:
             self.forget_gone()
         program.forget_stacks(program.stacks["id"][mine])
         program.release_sites(mine)
@@ -103,6 +107,7 @@ class SiteReader:
         if self._gone:
             forget_blocks(self._program, self._gone)
             self._gone.clear()
+            self._gone_blocks = 0
 
     def live_of(self, image: int) -> tuple[int, int]:
         """Return the live bytes and count of a process image."""

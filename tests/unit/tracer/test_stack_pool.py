@@ -14,7 +14,7 @@ from tracer import records
 from tracer.collect.sites import ANY_VERSION
 from tracer.limits import MAX_SLOTS
 from tracer.records import INTERRUPTED, StackEnd
-from tracer.stack_pool import NOBODY, Mapped, Place, StackPool
+from tracer.stack_pool import NOBODY, SPARE, Mapped, Place, StackPool
 
 FIRST = AddressSpace.of(parse_maps(b"""\
 400000-410000 r-xp 00002000 08:01 11 /usr/bin/server
@@ -195,3 +195,14 @@ def test_blocks_without_a_stack() -> None:
     assert NOBODY.space_of(3).locate(0x400000) is None
     with pytest.raises(LookupError):
         NOBODY.jit.find(0)
+
+
+def test_processes_that_come_and_go_leave_nothing() -> None:
+    """Whatever number of short-lived processes had the same few stacks at reports, what is remembered does not grow."""
+    world = World()
+    sizes = []
+    for image in range(0, 400 * MAX_SLOTS, MAX_SLOTS):
+        world.intern(*(stack(0x400000 + at, image=image) for at in range(1, 11)))
+        sizes.append((len(world.pool._by_identity), len(world.pool._known)))
+    assert max(size for size, _ in sizes) <= 2 * 10 + SPARE + 10 and max(size for _, size in sizes) < 40
+    assert len(world.pool) == 10

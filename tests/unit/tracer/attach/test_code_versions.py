@@ -11,7 +11,7 @@ from tracer.attach.code_versions import CodeVersions
 from tracer.attach.objects import KnownRules
 from tracer.collect.unwind_rules import NO_CODE, RuleTable, rule_key
 from tracer.limits import MAX_SLOTS
-from tracer.records import INTERRUPTED
+from tracer.records import IMAGE_MASK, INTERRUPTED
 
 MAIN = b"400000-401000 r-xp 00000000 08:01 11 /usr/bin/main\n"
 FIRST = b"700000-701000 r-xp 00000000 08:01 22 /lib/first.so\n"
@@ -119,8 +119,8 @@ class Family:
 
     def __init__(self) -> None:
         self.buckets = np.zeros(64, records.RULE_BUCKET)
-        table, objects = RuleTable(self.buckets), FakeObjects()
-        self.parent, self.child = made_in(table, objects), made_in(table, objects)
+        self.table, objects = RuleTable(self.buckets), FakeObjects()
+        self.parent, self.child = made_in(self.table, objects), made_in(self.table, objects)
         self.parent.update(0, space(MAIN))
         learn(self.parent, 0, 0x400100)
 
@@ -206,3 +206,14 @@ def test_rules_that_another_process_needed() -> None:
     family.child.update(number, space(b"900000-901000 r-xp 00000000 08:01 11 /usr/bin/main\n"))
     assert {rule_key(0x900100, number), rule_key(0x900200 | INTERRUPTED, number)} <= installed(family.buckets)
     assert family.child.get(number).unwinder.knows(0x900100) and not family.child.get(number).unwinder.knows(0x400100)
+
+
+def test_a_number_that_comes_again() -> None:
+    """What a child has learnt under its parent's number after that one's end is not believed of who gets the number next."""
+    family = Family()
+    family.fork()
+    family.parent.drop()
+    learn(family.child, 0, 0x400200)
+    assert rule_key(0x400200, 0) in installed(family.buckets)
+    made_in(family.table, FakeObjects()).update(IMAGE_MASK + 1, space(SECOND))
+    assert installed(family.buckets) == set()

@@ -6,13 +6,15 @@ import time
 from typing import cast
 
 import numpy as np
+import pytest
 
 from tracer import records
 from tracer.attach.program import Program
-from tracer.collect.sites import ANY_VERSION, STILL_TO_COME_NS, SiteReader
+from tracer.collect.sites import ANY_VERSION, MANY, STILL_TO_COME_NS, SiteReader
 from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
 from tracer.records import StackEnd
+from tracer.settings import Settings
 
 DEPTH, SITES = 4, 16
 
@@ -25,6 +27,7 @@ class Tables:
         self.sites = np.zeros(SITES, records.SITE)
         self.stacks = np.zeros(SITES, records.stack_dtype(DEPTH))
         self.losses = np.zeros(len(LOSSES), records.LOSS_COUNT)
+        self.settings = Settings()
         self.released: list[int] = []
         self.forgotten: list[int] = []
 
@@ -188,3 +191,19 @@ def test_sites_of_a_process_that_is_gone() -> None:
     assert (tables.released, tables.forgotten) == ([3], [0x1234])
     assert made.drop_image(0) == (0, 0)
     assert sorted(made.snapshot().live_count.tolist()) == [4, 7]
+
+
+@pytest.mark.parametrize(("held", "gone"), [(3, MANY), (20, 4)])
+def test_blocks_of_what_is_gone_do_not_take_the_room(held: int, gone: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are forgotten for many images together, and sooner where they are many."""
+    forgotten: list[set[int]] = []
+    monkeypatch.setattr("tracer.collect.sites.forget_blocks", lambda program, images: forgotten.append(set(images)))
+    tables = Tables()
+    # A 16th of the room is 62 blocks.
+    tables.settings = Settings(max_outstanding=1000)
+    made = reader(tables)
+    for number in range(1, gone + 1):
+        assert forgotten == []
+        tables.put(3, 1, born=held, image=64 * number)
+        made.drop_image(64 * number)
+    assert forgotten == [{64 * number for number in range(1, gone + 1)}]
