@@ -16,8 +16,8 @@ from tracer.attach.selection import Selection
 from tracer.attach.target import Process, find_process
 from tracer.attach.thread_status import has_ended
 from tracer.attach.tracee import Inherited, Tracee
+from tracer.collect.rule_table import RuleTable
 from tracer.collect.sites import SiteReader
-from tracer.collect.unwind_rules import RuleTable
 from tracer.errors import CannotTrace
 from tracer.events import KernelEvents
 from tracer.holdings import Holdings

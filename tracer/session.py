@@ -25,9 +25,9 @@ from tracer.attach.start import Prepared, prepare
 from tracer.attach.target import Process
 from tracer.attach.tracee import Tracee
 from tracer.closing import ClosingNotes
+from tracer.collect.rule_table import RuleTable
 from tracer.collect.sites import SiteReader
 from tracer.collect.snapshot import Snapshot
-from tracer.collect.unwind_rules import RuleTable
 from tracer.containers import ContainerNames
 from tracer.errors import CannotTrace
 from tracer.events import KernelEvents

@@ -13,7 +13,8 @@ import numpy as np
 from symbolizer.mappings import AddressSpace, Mapping, ObjectKey, object_key
 from symbolizer.unwind_rule import UnwindRule
 from tracer.attach.objects import Objects
-from tracer.collect.unwind_rules import END_RULE, NO_CODE, RuleTable, Unwinder
+from tracer.collect.rule_table import RuleTable
+from tracer.collect.unwind_rules import END_RULE, NO_CODE, Unwinder
 from tracer.records import ADDRESS_MASK, INTERRUPTED
 
 #: The mappings are not read again sooner than this for an address that is in none: it may just be no address.

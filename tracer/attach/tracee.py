@@ -21,7 +21,8 @@ from tracer.attach.mapped_allocators import plans_in
 from tracer.attach.objects import Objects
 from tracer.attach.program import Program
 from tracer.attach.target import Process, find_process
-from tracer.collect.unwind_rules import RuleTable, Unwinder
+from tracer.collect.rule_table import RuleTable
+from tracer.collect.unwind_rules import Unwinder
 from tracer.errors import CannotTrace
 from tracer.limits import MAX_SLOTS
 from tracer.settings import AttachWay, Settings

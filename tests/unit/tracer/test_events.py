@@ -13,8 +13,9 @@ from symbolizer.unwind_rule import RuleKind, UnwindRule
 from tracer import records
 from tracer.attach.program import Program
 from tracer.attach.tracee import Inherited, Tracee
+from tracer.collect.rule_table import RuleTable
 from tracer.collect.sites import SiteReader
-from tracer.collect.unwind_rules import RuleTable, Unwinder
+from tracer.collect.unwind_rules import Unwinder
 from tracer.events import SECOND, KernelEvents
 from tracer.limits import MAX_SLOTS
 from tracer.listener import Listener, TraceLine

@@ -9,7 +9,8 @@ from symbolizer.unwind_rule import RuleKind, UnwindRule
 from tracer import records
 from tracer.attach.code_versions import CodeVersions
 from tracer.attach.objects import KnownRules
-from tracer.collect.unwind_rules import NO_CODE, RuleTable, rule_key
+from tracer.collect.rule_table import RuleTable, rule_key
+from tracer.collect.unwind_rules import NO_CODE
 from tracer.limits import MAX_SLOTS
 from tracer.records import IMAGE_MASK, INTERRUPTED
 

@@ -17,7 +17,7 @@ from tracer.attach.objects import KnownRules, Objects
 from tracer.attach.program import Program
 from tracer.attach.target import Process
 from tracer.attach.tracee import Tracee
-from tracer.collect.unwind_rules import RuleTable, rule_key
+from tracer.collect.rule_table import RuleTable, rule_key
 from tracer.limits import MAX_SLOTS
 from tracer.settings import Settings
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracer import limits, records
-from tracer.collect.unwind_rules import SPREAD, RuleTable, rule_key
+from tracer.collect.rule_table import SPREAD, RuleTable, rule_key
 from tracer.limits import MAX_SLOTS
 
 BPF = Path(__file__).parents[4] / "bpf"

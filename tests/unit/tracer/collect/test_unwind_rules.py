@@ -10,17 +10,16 @@ import pytest
 
 from symbolizer.unwind_rule import BpKind, RuleKind, UnwindRule
 from tracer import records
+from tracer.collect.rule_table import RuleTable, rule_key
 from tracer.collect.unwind_rules import (
     FRAME_POINTER_RULE,
     UCONTEXT_BP,
     UCONTEXT_PC,
     UCONTEXT_SP,
     Miss,
-    RuleTable,
     StackTable,
     Unwinder,
     Unwound,
-    rule_key,
 )
 from tracer.records import COPY_PIECE, INTERRUPTED, StackEnd
 

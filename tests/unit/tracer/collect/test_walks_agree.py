@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from symbolizer.unwind_rule import BpKind, RuleKind, UnwindRule
 from tracer import records
-from tracer.collect.unwind_rules import FRAME_POINTER_RULE, Miss, RuleTable, Unwinder
+from tracer.collect.rule_table import RuleTable
+from tracer.collect.unwind_rules import FRAME_POINTER_RULE, Miss, Unwinder
 from tracer.records import ADDRESS_MASK, StackEnd
 
 LIMIT = 12
