@@ -23,8 +23,8 @@ static __always_inline u32 new_number(struct image *image)
 	return image->newest;
 }
 
-/* Between two looks at whether Python is ready; each is a page fault that is not served (wait_a_little()). */
-#define READS_PER_LOOK 40
+/* PASS_TIME() between two looks at whether Python is ready. */
+#define TIME_PER_LOOK 40
 
 /*
  * How long a process waits at its exec for Python to get a hold of it; it ends by the number of looks too, of which
@@ -40,8 +40,8 @@ static __always_inline u32 new_number(struct image *image)
 /* So that nothing of a new program is missed. */
 static __always_inline void wait_until_held(u32 process)
 {
-	u64 until = bpf_ktime_get_ns() + HOLD_WAIT_NS, nothing;
-	u32 zero = 0, i, j;
+	u64 until = bpf_ktime_get_ns() + HOLD_WAIT_NS;
+	u32 zero = 0, i;
 	u64 *waiting = hold_waits.lookup(&zero);
 
 	/* Nothing else runs on a processor where one waits here: one must be left for Python. */
@@ -52,9 +52,7 @@ static __always_inline void wait_until_held(u32 process)
 	for (i = 0; i < HOLD_LOOKS; i++) {
 		if (held.lookup(&process) || bpf_ktime_get_ns() > until)
 			break;
-#pragma unroll
-		for (j = 0; j < READS_PER_LOOK; j++)
-			READ_USER(&nothing, sizeof(nothing), sizeof(nothing));
+		PASS_TIME(TIME_PER_LOOK);
 	}
 	__sync_fetch_and_add(waiting, -1);
 }
@@ -149,16 +147,14 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 /* A library that is unloaded as soon as it was loaded would leave stacks without names. */
 static __always_inline void wait_until_read(struct image *image)
 {
-	u64 until = bpf_ktime_get_ns() + READ_WAIT_NS, nothing;
-	u32 i, j;
+	u64 until = bpf_ktime_get_ns() + READ_WAIT_NS;
+	u32 i;
 
 #pragma nounroll
 	for (i = 0; i < READ_LOOKS; i++) {
 		if (*(volatile u32 *)&image->read == image->told || bpf_ktime_get_ns() > until)
 			return;
-#pragma unroll
-		for (j = 0; j < READS_PER_LOOK; j++)
-			READ_USER(&nothing, sizeof(nothing), sizeof(nothing));
+		PASS_TIME(TIME_PER_LOOK);
 	}
 }
 

@@ -11,7 +11,7 @@ from tracer.attach.follow import Follower
 from tracer.attach.links import Detacher, Links
 from tracer.attach.open_files import room_for_processes
 from tracer.attach.program import Program
-from tracer.attach.seccomp import has_filter, return_probes_survive
+from tracer.attach.seccomp import would_end
 from tracer.attach.selection import Selection
 from tracer.attach.target import Process, find_process
 from tracer.attach.thread_status import has_ended
@@ -110,7 +110,7 @@ class Membership:
         tracee = None
         try:
             process = find_process(pid)
-            reason = NO_FILES if self._roster.running_count >= self._room else self._refusal(process)
+            reason = self._refusal(process)
             tracee = None if reason else self._roster.admit(process)
         except CannotTrace as problem:
             reason = problem.message
@@ -131,8 +131,9 @@ class Membership:
             self.untraced[reason] += 1
 
     def _refusal(self, process: Process) -> str | None:
-        survives = not has_filter(process.folder) or return_probes_survive(self._program.way)
-        return None if survives else FILTERED
+        if self._roster.running_count >= self._room:
+            return NO_FILES
+        return FILTERED if would_end(process.folder, self._program.way) else None
 
     # --- what followed processes do (attach.follow.Owner); each is held meanwhile
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tracer.attach.seccomp import has_filter, return_probes_survive
+from tracer.attach.seccomp import would_end
 from tracer.attach.tracee import Tracee
 from tracer.errors import CannotTrace
 from tracer.listener import Listener
@@ -34,8 +34,8 @@ def require_allocator(tracee: Tracee, settings: Settings, listener: Listener) ->
 
 def require_survival(tracees: Sequence[Tracee], way: AttachWay) -> None:
     """Raise CannotTrace if a return probe could end one of these."""
-    filtered = next((tracee.process for tracee in tracees if has_filter(tracee.process.folder)), None)
-    if filtered is not None and not return_probes_survive(way):
+    filtered = next((tracee.process for tracee in tracees if would_end(tracee.process.folder, way)), None)
+    if filtered is not None:
         raise CannotTrace(
             f"Process {filtered.pid} ({filtered.comm}) runs under a seccomp filter, and on this kernel a filter ends "
             "processes that return from a probed function.",

@@ -70,9 +70,9 @@ def test_without_a_filter_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> N
     def never(way: AttachWay) -> bool:
         return False
 
-    monkeypatch.setattr("tracer.requirements.return_probes_survive", never)
+    monkeypatch.setattr("tracer.attach.seccomp.return_probes_survive", never)
     require_survival([Fake(os.getpid())], AttachWay.SESSION)  # type: ignore[list-item]
-    monkeypatch.setattr("tracer.requirements.has_filter", lambda folder: True)
+    monkeypatch.setattr("tracer.attach.seccomp.has_filter", lambda folder: True)
     with pytest.raises(CannotTrace, match="seccomp filter") as caught:
         require_survival([Fake(os.getpid())], AttachWay.SESSION)  # type: ignore[list-item]
     assert "seccomp=unconfined" in caught.value.remedy

@@ -204,16 +204,13 @@ class Follower:
             self._arrived.pop(stop.tid, None)
             self._ending.add(stop.tid)
             self._resume(stop.tid)
-            for tid, maker in self._threads.items():
-                if maker.waits_for == stop.tid:
-                    maker.waits_for = 0
-                    self._resume(tid)
-            return
-        self._arrived[stop.tid] = stop
+        else:
+            self._arrived[stop.tid] = stop
         for tid, maker in self._threads.items():
             if maker.waits_for == stop.tid:
                 maker.waits_for = 0
-                self._admit(stop.tid, maker.pid)
+                if stop.tid in self._arrived:
+                    self._admit(stop.tid, maker.pid)
                 self._resume(tid)
                 return
 

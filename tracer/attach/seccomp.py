@@ -47,6 +47,11 @@ def has_filter(folder: Path) -> bool:
     return any(line.split() == ["Seccomp:", "2"] for line in lines)
 
 
+def would_end(folder: Path, way: AttachWay) -> bool:
+    """Return whether probes of that way would end the process of that /proc/PID. Raises as return_probes_survive()."""
+    return has_filter(folder) and not return_probes_survive(way)
+
+
 @cache
 def return_probes_survive(way: AttachWay, forbidden: Sequence[int] = (SYS_URETPROBE,)) -> bool:
     """Return whether a process lives on that returns through a return probe under a filter that kills it for these.

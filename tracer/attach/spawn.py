@@ -17,6 +17,7 @@ from tracer.errors import CannotTrace
 
 #: What shells add to the number of the signal that ended a command.
 SIGNALLED = 128
+PR_SET_PDEATHSIG = 1
 
 
 class HeldCommand:
@@ -111,9 +112,10 @@ def _run(program: str, words: Sequence[str], environment: Mapping[str, str], use
         # Python ignores it; the command must not inherit that.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         # If leaktrace dies before it holds this process, there is nobody to run the command for.
-        ct.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+        libc = ct.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.read(ready, 1)
-        ct.CDLL(None).prctl(1, 0, 0, 0, 0)
+        libc.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
         os.execve(program, list(words), environment)
     except OSError as problem:
         os.write(2, f"leaktrace: {program}: {problem.strerror}\n".encode())
