@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from pathlib import Path
 from benchmarks import machine, output
 from benchmarks.child import Failure
 from benchmarks.comparison import Comparison, compare
+from benchmarks.entry import run_script
 from benchmarks.figures import from_comparisons, measured_alone
 from benchmarks.measure import Measurement, Places, measure, pairs_per_operation
 from benchmarks.preparation import compile_programs, install_peers, kernel_headers, mounted_tracefs
@@ -29,18 +28,7 @@ ROUNDS = 3
 def main(arguments: Sequence[str]) -> int:
     """Run the bench; returns its exit code: 0 done, 2 wrong usage, 3 cannot measure here."""
     options = _parser().parse_args(arguments)
-    if os.geteuid() != 0:
-        print("tracing needs root: run `sudo scripts/bench`", file=sys.stderr)
-        return 3
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is ended
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
-    try:
-        return run(options)
-    except Failure as failure:
-        print(failure, file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        return 130
+    return run_script(lambda: run(options), root_for="scripts/bench")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import gate_output, machine, output
 from benchmarks.child import Failure
+from benchmarks.entry import run_script
 from benchmarks.gate_programs import PROGRAMS, SOURCES, Program, Truth, build, truth
 from benchmarks.gate_tools import LEAKTRACE, TOOLS, UNTRACED, Run, Tool, folder_of, run
 from benchmarks.gate_verdicts import Row, told
@@ -27,18 +26,7 @@ ROUNDS = 3
 def main(arguments: Sequence[str]) -> int:
     """Run the comparison; returns its exit code: 0 done, 2 wrong usage, 3 cannot measure here."""
     options = _parser().parse_args(arguments)
-    if os.geteuid() != 0:
-        print("tracing needs root: run `sudo scripts/compare_gates`", file=sys.stderr)
-        return 3
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is ended
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
-    try:
-        return measure(options)
-    except Failure as failure:
-        print(failure, file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        return 130
+    return run_script(lambda: measure(options), root_for="scripts/compare_gates")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import machine, output, symbol_check, symbol_output
 from benchmarks.child import Failure
+from benchmarks.entry import run_script
 from benchmarks.figures import Figure
 from benchmarks.symbol_check import UNEXPLAINED, Verdict
 from benchmarks.symbol_experiments import (
@@ -34,13 +35,7 @@ EXPERIMENTS = ("libllvm", "program", "libraries")
 def main(arguments: Sequence[str]) -> int:
     """Run the bench; returns 0 done, 1 names differ and nothing explains it, 2 wrong usage, 3 cannot measure here."""
     options = _parser().parse_args(arguments)
-    try:
-        return run(options)
-    except Failure as failure:
-        print(failure, file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        return 130
+    return run_script(lambda: run(options))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.child import Child, Failure
+from benchmarks.entry import run_script
 from benchmarks.measure import steady_rate
 from benchmarks.tools import LEAKTRACE_ATTACHED
 from benchmarks.tree_project import Project
@@ -40,17 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--leaktrace", type=Path, default=SCRIPTS / "leaktrace", metavar="PATH",
                         help="the one to measure")
     options = parser.parse_args(arguments)
-    if os.geteuid() != 0:
-        print("tracing needs root: run `sudo scripts/bench_trees`", file=sys.stderr)
-        return 3
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is ended
-    try:
-        return measure(options)
-    except Failure as failure:
-        print(failure, file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        return 130
+    return run_script(lambda: measure(options), root_for="scripts/bench_trees")
 
 
 def measure(options: argparse.Namespace) -> int:

@@ -297,6 +297,51 @@ class Starter:
         return one
 
 
+class RunningTool:
+    """A `leaktrace run` under way, whose command is talked to through its pipes."""
+
+    def __init__(self, *words: str | Path) -> None:
+        self.process = subprocess.Popen([sys.executable, "-m", "tracer.cli", "run", *map(str, words)], cwd=ROOT, stdin=subprocess.PIPE, text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        self.stdin = self.process.stdin
+        self.out, self.err = Lines(self.process.stdout), Lines(self.process.stderr)
+
+    def go(self) -> None:
+        """Send the command the line that it waits for."""
+        self.stdin.write("\n")
+        self.stdin.flush()
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for its end; return the exit code and all of stderr."""
+        code = self.process.wait(PATIENCE)
+        self.err.rest()
+        return code, "\n".join(self.err.seen)
+
+    def close(self) -> None:
+        # A command that outlives it reads the end of its input.
+        self.stdin.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., RunningTool]]:
+    """Return a function that starts `leaktrace run`, which is ended with the test."""
+    running: list[RunningTool] = []
+
+    def begin(*words: str | Path) -> RunningTool:
+        running.append(RunningTool(*words))
+        return running[-1]
+
+    try:
+        yield begin
+    finally:
+        for one in running:
+            one.close()
+
+
 @pytest.fixture
 def leaktrace() -> Iterator[Starter]:
     """leaktrace(*arguments) runs it to its end; .attach() and .command() start one that is stopped later."""

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import NEVER, PATIENCE, ROOT, Lines, RunningProgram, Starter, functions, site
+from tests.live.conftest import NEVER, PATIENCE, ROOT, Lines, RunningProgram, RunningTool, Starter, functions, site
 from tests.live.test_allocators import preload
 from tests.live.test_exact import LIBRARIES
 from tests.live.test_options import WORDS
-from tests.live.test_run import RunningTool
 from tracer.limits import MAX_SLOTS
 
 Build = Callable[..., Path]
@@ -355,22 +354,6 @@ def family(pid: int) -> list[int]:
             with suppress(OSError):
                 found += map(int, Path(f"/proc/{each}/task/{tid}/children").read_text().split())
     return found
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., RunningTool]]:
-    """Return a function that starts `leaktrace run`, which is ended with the test."""
-    running: list[RunningTool] = []
-
-    def begin(*words: str | Path) -> RunningTool:
-        running.append(RunningTool(*words))
-        return running[-1]
-
-    try:
-        yield begin
-    finally:
-        for one in running:
-            one.close()
 
 
 def kill_after(pid: int, moment: float) -> bool:

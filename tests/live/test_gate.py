@@ -7,35 +7,19 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.live.conftest import PATIENCE, ROOT, functions
+from tests.live.conftest import PATIENCE, ROOT, RunningTool, functions
 from tests.live.test_options import WORDS
-from tests.live.test_run import RunningTool, run, run_to_json
+from tests.live.test_run import run, run_to_json
 
 Build = Callable[..., Path]
 FIRST, SECOND = "first_site", "second_site"
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., RunningTool]]:
-    """Return a function that starts `leaktrace run`, which is ended with the test."""
-    running: list[RunningTool] = []
-
-    def begin(*words: str | Path) -> RunningTool:
-        running.append(RunningTool(*words))
-        return running[-1]
-
-    try:
-        yield begin
-    finally:
-        for one in running:
-            one.close()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import PATIENCE, ROOT, Lines, site
+from tests.live.conftest import PATIENCE, ROOT, RunningTool, site
 from tests.live.test_command import early
 from tests.live.test_options import WORDS, run_tool
 
@@ -43,51 +43,6 @@ def run_to_json(folder: Path, *command: str | Path, options: Sequence[str] = ())
     assert path.read_text(), answer.stderr
     document: dict[str, Any] = json.loads(path.read_text())
     return answer.returncode, document
-
-
-class RunningTool:
-    """A `leaktrace run` under way, whose command is talked to through its pipes."""
-
-    def __init__(self, *words: str | Path) -> None:
-        self.process = subprocess.Popen([*WORDS, "run", *map(str, words)], cwd=ROOT, stdin=subprocess.PIPE, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert self.process.stdin and self.process.stdout and self.process.stderr
-        self.stdin = self.process.stdin
-        self.out, self.err = Lines(self.process.stdout), Lines(self.process.stderr)
-
-    def go(self) -> None:
-        """Send the command the line that it waits for."""
-        self.stdin.write("\n")
-        self.stdin.flush()
-
-    def wait(self) -> tuple[int, str]:
-        """Wait for its end; return the exit code and all of stderr."""
-        code = self.process.wait(PATIENCE)
-        self.err.rest()
-        return code, "\n".join(self.err.seen)
-
-    def close(self) -> None:
-        # A command that outlives it reads the end of its input.
-        self.stdin.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(PATIENCE)
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., RunningTool]]:
-    """Return a function that starts `leaktrace run`, which is ended with the test."""
-    running: list[RunningTool] = []
-
-    def begin(*words: str | Path) -> RunningTool:
-        running.append(RunningTool(*words))
-        return running[-1]
-
-    try:
-        yield begin
-    finally:
-        for one in running:
-            one.close()
 
 
 def test_a_short_life_is_seen_every_time(build: Build, tmp_path: Path) -> None:
