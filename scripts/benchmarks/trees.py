@@ -51,10 +51,10 @@ def measure(options: argparse.Namespace) -> int:
         project = Project(Path(scratch) / "project")
         project.folder.mkdir()
         project.write()
-        loop = _compile_loop(Path(scratch))
+        loop, signals = (_compile(Path(scratch), name) for name in ("malloc_loop", "signals"))
         measured: list[Figures] = []
         for number in range(rounds):
-            figures = _build(project, leaktrace) | _beside(loop, leaktrace)
+            figures = _build(project, leaktrace) | _beside(loop, leaktrace) | _signals(signals, leaktrace)
             measured.append(figures)
             print(f"round {number + 1}: {figures}", file=sys.stderr, flush=True)
         figures = {name: statistics.median(one[name] for one in measured) for name in measured[0]}
@@ -72,9 +72,9 @@ def as_text(facts: dict[str, object], figures: Figures) -> str:
     return "\n".join(["machine", machine.text(facts), "", "process trees", *lines])
 
 
-def _compile_loop(scratch: Path) -> str:
-    program = str(scratch / "malloc_loop")
-    subprocess.run(["gcc", "-O2", "-o", program, str(PROGRAMS / "bench_malloc_loop.c")], check=True)
+def _compile(scratch: Path, name: str) -> str:
+    program = str(scratch / name)
+    subprocess.run(["gcc", "-O2", "-o", program, str(PROGRAMS / f"bench_{name}.c")], check=True)
     return program
 
 
@@ -148,6 +148,20 @@ def _beside(loop: str, leaktrace: str) -> Figures:
         "pair in a child that is followed, ns": 1e9 / followed_child,
         "pair in a child that is not followed, ns": 1e9 / unfollowed_child,
     }
+
+
+def _signals(program: str, leaktrace: str) -> Figures:
+    """Measure what a signal costs that a program raises and handles."""
+    followed = [leaktrace, "run", "--follow-forks", "--", program]
+    return {f"signal, {name}, ns": 1e9 / _told_rate(words) for name, words in (
+        ("untraced", [program]), ("in a followed process", followed))}
+
+
+def _told_rate(words: Sequence[str]) -> float:
+    """Return the one rate that a program prints before it ends."""
+    with PrintingProgram(words) as running:
+        _, match = running.wait_for(r"rate ([0-9.]+)", 60)
+        return float(match[1])
 
 
 def _rate(words: Sequence[str], tracer: Child | None = None) -> float:

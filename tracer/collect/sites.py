@@ -146,9 +146,12 @@ class SiteReader:
     def _read_blocks(self, now: int, row_of_site: np.ndarray, expected: int) -> Blocks:
         keys, values = read_blocks(self._program, expected)
         rows = row_of_site[values["site"]]
-        # A block of a site that came after the sites were read, or of an image that is gone, with its site another's.
-        images = self._program.stacks["image"][values["site"]] & np.uint32(records.IMAGE_MASK)
-        known = (rows >= 0) & ((values["site"] == 0) | (keys >> np.uint64(records.ADDRESS_BITS) == images))
+        # A block of a site that came after the sites were read.
+        known = rows >= 0
+        if self._gone:
+            # Or of an image that is gone, with its site another's by now.
+            images = self._program.stacks["image"][values["site"]] & np.uint32(records.IMAGE_MASK)
+            known &= (values["site"] == 0) | (keys >> np.uint64(records.ADDRESS_BITS) == images)
         if not known.all():
             keys, values, rows = keys[known], values[known], rows[known]
         return Blocks(
