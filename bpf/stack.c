@@ -15,6 +15,9 @@
 /* Pieces that could not be read before the copy gives up; each attempt is a page fault that is not served. */
 #define MAX_UNREAD 20
 
+/* Of the ring, what copies of stacks leave free: thousands of events. */
+#define ROOM_FOR_EVENTS (RING_BYTES / 64)
+
 /* The wait for room in the ring; it ends by the number of looks at the clock too, at some 500 ns each. */
 #define FULL_RING_WAIT_NS 1000000
 #define FULL_RING_LOOKS 1024
@@ -221,6 +224,22 @@ static __always_inline void wait_a_little(void)
 	}
 }
 
+/* How many bytes wait in the ring. BCC has no word for this helper, so it is asked for another one that takes the map. */
+#define bpf_ringbuf_output(map, flags, unused, none) bpf_ringbuf_query(map, flags)
+static __always_inline u64 ring_used(void)
+{
+	return ring.ringbuf_output(NULL /* BPF_RB_AVAIL_DATA is 0 */, 0, 0);
+}
+#undef bpf_ringbuf_output
+
+/* Room for a miss, unless it would take what is kept for events: of those, each is needed. */
+static __always_inline struct miss_event *room_for_miss(void)
+{
+	if (ring_used() > RING_BYTES - ROOM_FOR_EVENTS)
+		return NULL;
+	return ring.ringbuf_reserve(sizeof(struct miss_event));
+}
+
 /* Returns the site of the allocation that returns to caller, 0 if there is no room for another one. */
 static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct image *image, struct in_flight *flight,
 				   u64 address, u64 bytes)
@@ -235,10 +254,10 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 	walk_stack(&walked, IMAGE_KEY(image->code), flight);
 	if (walked.ended == ENDED_PENDING) {
 		/* Two such stacks may differ beyond the address without a rule: each gets a site and a copy of its own. */
-		miss = ring.ringbuf_reserve(sizeof(struct miss_event));
+		miss = room_for_miss();
 		if (!miss) {
 			wait_a_little();
-			miss = ring.ringbuf_reserve(sizeof(struct miss_event));
+			miss = room_for_miss();
 		}
 		if (!miss) {
 			walked.ended = ENDED_NO_COPY;

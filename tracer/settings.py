@@ -142,6 +142,7 @@ class Settings:
             "MAX_SLOTS": limits.MAX_SLOTS,
             "RULE_BUCKET_BITS": limits.RULE_BUCKET_BITS,
             "STACK_COPY": limits.STACK_COPY,
+            "RING_BYTES": limits.RING_BYTES,
             "MAX_WAITING": (os.cpu_count() or 1) - 1,
         }
         if not self.follows:

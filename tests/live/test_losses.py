@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,18 @@ def test_frees_of_lost_blocks_do_not_count(
     assert (totals["live_bytes"], totals["live_count"], report["sites"]) == (0, 0, [])
     assert totals["freed_count"] == totals["allocated_count"]
     assert list(report["losses"]) == ["outstanding_full"]
+
+
+def test_copies_of_stacks_leave_room_for_events(build: Callable[..., Path], run_program: Any, leaktrace: Starter) -> None:
+    """However many copies of stacks wait for a leaktrace that gets no time, no word of a library that comes or goes is lost."""
+    program = run_program(build("stacks.c"), "load")
+    trace = leaktrace.attach(program)
+    trace.process.send_signal(signal.SIGSTOP)
+    program.work()
+    trace.process.send_signal(signal.SIGCONT)
+    report = trace.stop().report
+    assert list(report["losses"]) == ["stack_no_copy"]
+    assert site(report, "hold").live == (16 * 5000, 5000)
 
 
 def test_stacks_without_room_lose_no_bytes(build: Callable[..., Path], run_program: Any, leaktrace: Starter) -> None:

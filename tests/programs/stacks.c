@@ -4,14 +4,16 @@
  *
  *   blocks      5000 blocks of 16 to 115 bytes from one call site, and three of a megabyte at the end
  *   paths       one block for each of 256 different stacks: eight calls of left() or right() deep
+ *   load        as blocks, without the three, and then a library is loaded and unloaded 400 times
  *   recursion   100 blocks under a recursion of 100 levels, and 50 under one of 90 that begins elsewhere
  */
 #include "talk.c"
+#include <dlfcn.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCKS = 5000, LEVELS = 8, MOST = BLOCKS + 3 };
+enum { BLOCKS = 5000, LEVELS = 8, LOADS = 400, MOST = BLOCKS + 3 };
 
 static void *blocks[MOST];
 static uint64_t bytes, count;
@@ -78,6 +80,11 @@ static void work(const char *mode)
 			hold(16 + i % 100);
 		for (unsigned i = 0; i < 3; i++)
 			hold(1 << 20);
+	} else if (!strcmp(mode, "load")) {
+		for (unsigned i = 0; i < BLOCKS; i++)
+			hold(16);
+		for (unsigned i = 0; i < LOADS; i++)
+			require(!dlclose(dlopen("libm.so.6", RTLD_NOW)), "libm can be loaded");
 	} else if (!strcmp(mode, "paths")) {
 		for (unsigned path = 0; path < 1u << LEVELS; path++)
 			walk(path, LEVELS);
