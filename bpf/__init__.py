@@ -21,6 +21,7 @@ PARTS = (
     "outstanding.c",
     "ledger.c",
     "flight.c",
+    "misuse.c",
     "heap.c",
     "process.c",
 )

@@ -100,15 +100,18 @@ static __always_inline int begin(struct pt_regs *ctx, u64 probe)
 	if (flight->image != image->number) {
 		flight->image = image->number;
 		flight->level = 0;
+		forget_freeing(flight);
 	}
 	if (flight->level) {
-		if (is_tail_call(flight, image, ctx->sp))
+		if (is_tail_call(flight, image, ctx->sp) || is_tail_of_thrower(flight, probe, ctx->ip, ctx->sp))
 			return NO_RETURN;
 		drop_ended(flight, image, ctx->sp);
 	}
 	if (PROBE_ACTION(probe) != ACTION_ALLOCATE) {
 		pointer = argument(ctx, PROBE_POINTER(probe));
 		key = BLOCK_KEY(pointer, image->number);
+		if (pointer && PROBE_ACTION(probe) == ACTION_REALLOCATE)
+			check_free(ctx, probe, image, flight, pointer);
 		if (pointer)
 			old = record_find(key, &place);
 	} else if (PROBE_RESULT(probe) != NO_ARGUMENT) {
@@ -124,6 +127,7 @@ static __always_inline int begin(struct pt_regs *ctx, u64 probe)
 	call->pointer = pointer;
 	call->probe = probe;
 	call->weight = weight;
+	note_return_address(call, ctx->ip);
 	return PROBE_FLAGS(probe) & PROBE_THROWS ? NO_RETURN : 0;
 }
 
@@ -220,8 +224,10 @@ static __always_inline int returned(struct pt_regs *ctx, int exit)
 	if (!call) {
 #ifdef SESSION
 		/* A session returns only where the entry asked for it. */
-		if (!exit)
+		if (!exit) {
 			lose(LOSS_IN_FLIGHT, 0);
+			distrust(PROBE_SLOT(bpf_get_attach_cookie(ctx)));
+		}
 #endif
 		return 0;
 	}
@@ -239,6 +245,7 @@ static __always_inline int freed(struct pt_regs *ctx, u64 probe)
 	if (!address || !image)
 		return 0;
 	key = BLOCK_KEY(address, image->number);
+	check_one(ctx, probe, image, address);
 	record = record_find(key, &place);
 	if (!record)
 		return 0;

@@ -97,6 +97,37 @@ static __always_inline void death(struct outstanding *record)
 	count_sample(site, record->size, weight, -1);
 }
 
+#ifdef CHECK_FREES
+/* Where the block of a key is or would be among those that were freed. */
+static __always_inline struct freed_block *freed_place(u64 key)
+{
+	u32 index = (key * SPREAD) >> (64 - FREED_BITS);
+
+	return freed_blocks.lookup(&index);
+}
+
+/* The address is in use again. */
+static __always_inline void forget_freed(u64 key)
+{
+	struct freed_block *freed = freed_place(key);
+
+	if (freed && freed->key == key)
+		freed->key = 0;
+}
+
+/* A birth of this slot went unseen: a block without a record may be one that an allocator gave, or gave again. */
+static __always_inline void distrust(u32 slot)
+{
+	struct image *image = images.lookup(&slot);
+
+	if (image)
+		image->checks &= CHECK_FAMILIES;
+}
+#else
+#define forget_freed(key)
+#define distrust(slot)
+#endif
+
 static __always_inline void birth(u64 key, struct outstanding *record)
 {
 	u32 index = record->site;
@@ -105,6 +136,7 @@ static __always_inline void birth(u64 key, struct outstanding *record)
 	struct record_place place = {};
 	struct outstanding *old;
 
+	forget_freed(key);
 	if (!site)
 		return;
 	old = record_find(key, &place);
@@ -115,6 +147,8 @@ static __always_inline void birth(u64 key, struct outstanding *record)
 		*old = *record;
 	} else if (record_add(key, record, &place)) {
 		lose(LOSS_OUTSTANDING_FULL, bytes);
+		/* Numbers of images are their slots and multiples of MAX_SLOTS. */
+		distrust((key >> 48) % MAX_SLOTS);
 		return;
 	}
 	__sync_fetch_and_add(&site->allocated_bytes, bytes);
@@ -149,10 +183,12 @@ static __always_inline void restore(u64 key, struct outstanding *record)
 {
 	struct record_place place = {};
 
+	forget_freed(key);
 	if (record_find(key, &place))
 		return;
 	if (record_add(key, record, &place)) {
 		lose(LOSS_OUTSTANDING_FULL, record->size * record->weight);
+		distrust((key >> 48) % MAX_SLOTS);
 		death(record);
 	}
 }

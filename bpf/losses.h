@@ -16,5 +16,6 @@ enum loss {
 	LOSS_EVENT,            /* an event (exec, new library, --trace line) found no room in the ring buffer */
 	LOSS_RESULT_UNREADABLE, /* the pointer an allocator stored could not be read */
 	LOSS_LATE,             /* a process of the selection ran before it was traced; Python counts these */
+	LOSS_MISUSES_FULL,     /* a misused free was not counted: no room for another pair of stacks */
 	LOSSES
 };

@@ -21,6 +21,10 @@ struct call {
 	u64 inner_key;
 	u64 inner_size;
 	u64 weight;
+#ifdef CHECK_FREES
+	u64 returns_to; /* of a function that throws, whose return address no trampoline takes the place of */
+	u64 ip;		/* of its probe, which tells it from others of its kind */
+#endif
 };
 
 /* Allocators call one another (musl: posix_memalign, aligned_alloc, malloc), and a longjmp leaves calls that never end. */
@@ -32,6 +36,20 @@ struct in_flight {
 	u32 level; /* how many */
 	struct call calls[MAX_NESTING];
 	struct unwind_window window;
+#ifdef CHECK_FREES
+	/* The last free that was no part of another one. */
+	struct {
+		u64 sp; /* at entry; 0: there was none */
+		u64 returns_to;
+		u64 address;
+		u64 ip; /* of its probe, which tells it from others of its kind */
+		/* The block: its family (0: it has no record) and site, what is wrong, whether it is kept as freed. */
+		u32 family;
+		u32 site;
+		u32 kind;
+		u32 stays;
+	} freeing;
+#endif
 	/* The stack while it is walked: too large for the program's own 512 bytes, and a processor is not ours alone. */
 	u64 depth;
 	u64 addresses[MAX_DEPTH];
@@ -75,5 +93,11 @@ BPF_TABLE("array", u32, u64, hold_waits, 1);
 #ifdef PROBES_BY_ADDRESS
 /* Where a probe has no cookie (before 5.15): its description by process slot and instruction address. */
 BPF_TABLE("hash", u64, u64, probes, 1);
+#endif
+#ifdef CHECK_FREES
+/* The last block that was freed of all those whose keys lead to the same place. */
+BPF_TABLE("array", u32, struct freed_block, freed_blocks, 1);
+/* How often each was seen. */
+BPF_TABLE("hash", struct misuse, u64, misuses, 1);
 #endif
 BPF_RINGBUF_OUTPUT(ring, 1);

@@ -30,3 +30,5 @@ enum probe_action {
 #define PROBE_THROWS 1
 /* It calls another probed function to do its work, which must not be counted even when this one is not sampled. */
 #define PROBE_NESTS 2
+/* Its file hands out and takes back blocks by probed functions only, so that what it freed is its own until then. */
+#define PROBE_CLOSED 4

@@ -112,6 +112,9 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	image->trampoline = 0;
 	image->loader_state = 0;
 	image->unmapping = 0;
+#ifdef CHECK_FREES
+	image->checks = 0;
+#endif
 	tell(EVENT_EXEC, index, image->number);
 #ifdef HOLD_EXECS
 	wait_until_held(current_process());

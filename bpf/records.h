@@ -51,7 +51,7 @@ struct site {
 	u64 variance;       /* in square bytes */
 	u64 large_variance; /* in units of 2^32 square bytes */
 	u64 first_ns;
-	u64 reserved;
+	u64 own_work; /* with --check-frees: the allocator frees there what was freed before; Python says so */
 	u64 lifetimes[LIFETIME_BUCKETS]; /* freed blocks by log2 of their age in ns */
 };
 RECORD_SIZE(struct site, 64 + 8 * LIFETIME_BUCKETS);
@@ -94,9 +94,50 @@ struct image {
 	u32 newest;       /* the last number that this slot has given out; the next is MAX_SLOTS further */
 	u32 told;         /* how often the loader has changed something; and which of these Python has read the mappings after */
 	u32 read;
-	u32 unused;
+	u32 checks; /* which CHECK_ of its frees may be made */
 };
 RECORD_SIZE(struct image, 48);
+
+/* With --check-frees: what may be said of an image's frees. Python gives these; what is lost takes the last two away. */
+#define CHECK_FAMILIES 1 /* that a block is not of the kind that the function frees */
+#define CHECK_DOUBLE 2	 /* that it was freed before */
+#define CHECK_UNKNOWN 4	 /* that no allocator gave it: every allocation since the image began was seen */
+
+/* Where a stack was seen: its site, and when that began (lower half), because it may become another stack's. */
+struct origin {
+	u32 site;
+	u32 began;
+};
+RECORD_SIZE(struct origin, 8);
+
+/* A block that was freed and has not been given out again. */
+struct freed_block {
+	u64 key; /* as of an outstanding one; 0: none */
+	u32 image;
+	u32 families; /* of what gave it; of what freed it, 8 bits higher */
+	struct origin allocated;
+	struct origin freed;
+};
+RECORD_SIZE(struct freed_block, 32);
+
+enum misuse_kind {
+	MISUSE_MISMATCH = 1, /* freed by a function of another family */
+	MISUSE_DOUBLE,	     /* freed before */
+	MISUSE_UNKNOWN,	     /* no allocator gave it, or it was freed long before */
+};
+
+/* What is wrong with a free, where. Families: tracer/attach/allocators.py; FAMILY_REALLOC where realloc freed. */
+struct misuse {
+	u32 image;
+	u8 kind;
+	u8 allocated_by;
+	u8 freed_by;
+	u8 freed_before_by;
+	struct origin allocated;
+	struct origin freed;
+	struct origin freed_before;
+};
+RECORD_SIZE(struct misuse, 32);
 
 /* A process's name, as the kernel has it (TASK_COMM_LEN). */
 struct comm {
@@ -122,6 +163,7 @@ enum event_kind {
 	EVENT_ALLOCATED, /* these two only with --trace */
 	EVENT_FREED,
 	EVENT_WANTED, /* image: the id of a process that is to be traced, at its exec; slot: 1 if it waits */
+	EVENT_MISUSE, /* the first of its kind and place */
 };
 
 /* Common start of everything in the ring buffer. */
@@ -142,6 +184,12 @@ struct trace_event {
 	u64 site;
 };
 RECORD_SIZE(struct trace_event, 48);
+
+struct misuse_event {
+	struct event head;
+	struct misuse what;
+};
+RECORD_SIZE(struct misuse_event, 56);
 
 /* Read in pieces, because a read that passes the end of the stack fails whole. */
 #define COPY_PIECE 1024

@@ -13,6 +13,7 @@ from tracer.collect.sites import SiteReader
 from tracer.collect.unwind_rules import Miss, StackTable
 from tracer.listener import Listener, TraceLine
 from tracer.losses import loss_index
+from tracer.misuses import MisuseCollector
 from tracer.records import EventKind, StackEnd
 
 SECOND = 1_000_000_000
@@ -43,7 +44,8 @@ class KernelEvents:
 
     def __init__(self, program: Program, tracee_at: Callable[[int], Tracee | None], reader: SiteReader,
                  listener: Listener, started_ns: int, *, quiet: bool = False, wanted: Wanted = _nobody,
-                 executed: Callable[[int], None] = lambda pid: None) -> None:
+                 executed: Callable[[int], None] = lambda pid: None,
+                 misuses: MisuseCollector | None = None) -> None:
         """tracee_at: by slot; started_ns: monotonic, from which lines of --trace count; quiet: say nothing of execs.
 
         wanted: told of processes that are to be traced. executed: told of those that wait at an exec.
@@ -56,6 +58,7 @@ class KernelEvents:
         self._listener = listener
         self._started = started_ns
         self._stacks = StackTable(program.stacks)
+        self._misuses = misuses
         self._queue = RecordQueue(program.ring, self._is_urgent, self._handle_record)
         self._changed: set[int] = set()
 
@@ -103,6 +106,10 @@ class KernelEvents:
             self._executed(tracee.process.pid)
             self.follow_exec(tracee, image)
             self._changed.add(slot)
+        elif kind == EventKind.MISUSE:
+            if self._misuses is not None:
+                start = records.EVENT_STRUCT.size
+                self._misuses.note(bytes(record[start : start + records.MISUSE_STRUCT.size]))
         else:
             address, size, _ = records.TRACE_STRUCT.unpack_from(record, records.EVENT_STRUCT.size)
             self._listener.traced(TraceLine(
@@ -120,6 +127,8 @@ class KernelEvents:
         self._reader.note_provisional(site)
         memory = record[start + records.MISS_STRUCT.size :][:copied]
         ended = unwinder.answer(Miss(site, pc, sp, bp, memory, missing), self._stacks)
+        if self._misuses is not None:
+            self._misuses.keep_stack(site)
         if site and ended in LOSS_OF_END:
             self._reader.count_loss(LOSS_OF_END[ended])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,24 @@ from tracer.attach.tracee import Tracee
 from tracer.collect.snapshot import Snapshot, gained
 from tracer.holdings import Sites, totals_of
 from tracer.judge.ranking import rank, relative_errors
+from tracer.judge.reachability import Kind
+from tracer.judge.verdict import LEAST_INTERVALS, Verdicts
+from tracer.looks import Looked
 from tracer.losses import LOSSES
-from tracer.report.model import Block, ContainerNote, Finding, LossNote, Report, Share, Target, Totals
+from tracer.report.memory_model import MemoryHead
+from tracer.report.misuse_model import Misuses
+from tracer.report.model import (
+    Block,
+    ContainerNote,
+    Finding,
+    LossNote,
+    PointerNote,
+    Reachability,
+    Report,
+    Share,
+    Target,
+    Totals,
+)
 from tracer.settings import Settings
 
 SECOND = 1_000_000_000
@@ -34,13 +51,21 @@ def fill_report(
     last: bool,
     notes_on: Callable[[Sequence[Sequence[Frame]]], tuple[str, ...]] = lambda _: (),
     untraced: Mapping[str, int] = MappingProxyType({}),
+    misuses: Misuses | None = None,
+    verdicts: Verdicts | None = None,
+    looked: Looked | None = None,
+    pointed: Callable[[Sequence[tuple[int, Finding]]], tuple[PointerNote, ...]] = lambda _: (),
+    memory: tuple[MemoryHead, ...] = (),
 ) -> Report:
     """Return the report of a snapshot's sites; earlier is the snapshot before with its monotonic time in ns.
+
+    verdicts: on these sites. looked: what looks at the memory of processes brought, where there were any. pointed: says
+    who points at what was asked for; it is given rows and findings. memory: where that of the processes went.
 
     notes_on says what the stacks that are shown lack. untraced: how many processes could not be, by reason.
     """
     snapshot = sites.snapshot
-    rows = rank(snapshot, settings.sort, settings.top)
+    rows = rank(snapshot, settings.sort, settings.top, verdicts.expected if verdicts is not None else None)
     holders = _Holders(sites, rows, tracees)
     gains = _Gains(snapshot, earlier)
     errors = relative_errors(snapshot) if settings.sampling else None
@@ -64,7 +89,9 @@ def fill_report(
                 frames=sites.frames(row),
                 stacks=int(sites.stacks[row]),
                 processes=holders.number(row),
-                blocks=_blocks(snapshot, row),
+                blocks=_blocks(snapshot, row) if settings.show_allocs else (),
+                **_opinion(verdicts, row),
+                reachability=_reachability(sites.kinds[row]) if looked is not None else None,
             )
         )
     targets = tuple(holders.target(each) for each in tracees)
@@ -87,8 +114,30 @@ def fill_report(
         last=last,
         notes=(*_of_children(targets), *_of_untraced(untraced), *notes_on([finding.frames for finding in findings])),
         untraced=tuple(untraced.items()),
+        misuses=misuses,
         follows=settings.follows,
+        reachability=_reachability(sites.kinds.sum(axis=0)) if looked is not None else None,
+        scans=looked.scans if looked is not None else (),
+        pointers=pointed(list(zip(rows.tolist(), findings, strict=True))),
+        memory=memory,
     )
+
+
+def _opinion(verdicts: Verdicts | None, row: int) -> dict[str, Any]:
+    """Return what a finding says of its verdict."""
+    if verdicts is None:
+        return {}
+    opinion, growth = verdicts.opinion(row), verdicts.facts.growth
+    slope = tuple(round(float(each[row]), 3) for each in (growth.slope, growth.low, growth.high))
+    return {"verdict": opinion.verdict.value, "confidence": opinion.confidence.value, "evidence": opinion.evidence,
+            "expected_loss": round(float(verdicts.expected[row]), 3),
+            "slope": slope if growth.intervals[row] >= LEAST_INTERVALS else None}
+
+
+def _reachability(kinds: np.ndarray) -> Reachability:
+    """kinds: i64 (4, 2), bytes and blocks by how they are reached."""
+    of = {kind: (int(kinds[kind, 0]), int(kinds[kind, 1])) for kind in Kind}
+    return Reachability(of[Kind.DEFINITELY], of[Kind.INDIRECTLY], of[Kind.POSSIBLY], of[Kind.REACHABLE])
 
 
 def _of_children(targets: Sequence[Target]) -> list[str]:

@@ -22,6 +22,8 @@ class _Sums:
 
     live_bytes: int
     live_count: int
+    #: Frees that are wrong, None where they were not looked for.
+    misuses: int | None = None
 
 
 @dataclass(slots=True)
@@ -59,7 +61,8 @@ class Gate:
             else:
                 change = grown.get(marks[finding.rank]) if grown is not None else None
                 open_sites.append((finding, _describe(change)))
-        sums = _Sums(sum(site.bytes for site, _ in open_sites), sum(site.count for site, _ in open_sites))
+        sums = _Sums(sum(site.bytes for site, _ in open_sites), sum(site.count for site, _ in open_sites),
+                     report.misuses.count if report.misuses is not None else None)
         for finding, change_text in open_sites:
             judged[finding.rank] = self._weigh(finding, marks[finding.rank], change_text, sums)
         sites = tuple(judged[finding.rank] for finding in report.findings)

@@ -9,11 +9,13 @@ import numpy as np
 
 from symbolizer.frame import Frame
 from tracer import records
-from tracer.collect.snapshot import Snapshot, merge_groups
+from tracer.collect.snapshot import NOT_SCANNED, Members, Snapshot, merge_groups
 from tracer.naming import BATCH, StackNamer
 from tracer.report.model import Totals
 from tracer.stack_pool import Mapped, StackPool
 
+#: How a block may be reached (judge.reachability.Kind).
+KINDS = 4
 #: What is left of a struct stack once the stack is in the pool, whose number is the identity then.
 POOLED = np.dtype([("depth", "u4")])
 
@@ -33,6 +35,9 @@ class Sites:
     """A snapshot with one row per site; stacks: how many different stacks each row has, i64 (n,).
 
     frames names the frames of a row, innermost first, inlined ones included. totals: of each process, by its number.
+    kinds: i64 (n, 4, 2), bytes and blocks of each row by how they are reached (judge.reachability.Kind), as far as
+    somebody looked. gone: i64 (n,), live blocks of processes that have ended. placed: addresses, u64 (m,), and rows,
+    i64 (m,), of blocks: of processes that run, and of those that were looked at when they ended.
     """
 
     snapshot: Snapshot
@@ -40,6 +45,9 @@ class Sites:
     frames: Callable[[int], tuple[Frame, ...]]
     shares: Shares
     totals: dict[int, Totals]
+    kinds: np.ndarray
+    gone: np.ndarray
+    placed: tuple[np.ndarray, np.ndarray] = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +71,20 @@ class Holdings:
         self._running = 0
         #: Of all that ended together, by stack.
         self._sums: dict[str, np.ndarray] = {}
+        self._kinds = np.zeros((0, KINDS, 2), np.int64)
+        #: Blocks of those that were looked at when they ended: addresses and stacks.
+        self._places: list[tuple[np.ndarray, np.ndarray]] = []
+        #: Sites of those that have ended: keys and stacks.
+        self._members: list[tuple[np.ndarray, np.ndarray]] = []
 
     def end(self, uid: int, last: Snapshot) -> None:
         """Keep the last snapshot of a process that is ending."""
         numbers = self._pool.intern_last(last.stacks)
         self._add_up(numbers, last)
+        if last.members is not None:
+            self._members.append((last.members.keys, numbers[last.members.rows]))
+        if last.blocks is not None:
+            self._places.append((last.blocks.addresses, numbers[last.blocks.rows]))
         live = last.live_count > 0
         self._ended.append(_Ended(uid, numbers[live], last.live_bytes[live], last.live_count[live], totals_of(last)))
 
@@ -76,6 +93,8 @@ class Holdings:
         gone = {each.uid for each in self._ended}
         self._ended.clear()
         self._sums.clear()
+        self._places.clear()
+        self._members.clear()
         self._trim(self._running)
         return gone
 
@@ -91,11 +110,15 @@ class Holdings:
         if not sums:
             sums |= {"counters": np.zeros(0, records.SITE), "live_bytes": np.zeros(0, np.int64),
                      "live_count": np.zeros(0, np.int64), "oldest_ns": np.zeros(0, np.int64), "variance": np.zeros(0)}
+            self._kinds = np.zeros((0, KINDS, 2), np.int64)
         short = len(self._pool) - len(sums["live_bytes"])
         if short > 0:
             for name, array in sums.items():
                 more = np.zeros(short + len(array) // 2, array.dtype)
                 sums[name] = np.concatenate([array, more - 1 if name == "oldest_ns" else more])
+            more = np.zeros((short + len(self._kinds) // 2, KINDS, 2), np.int64)
+            self._kinds = np.concatenate([self._kinds, more])
+        np.add.at(self._kinds, numbers, kinds_of(last))
         for name in records.SITE.names or ():
             if name != "first_ns":
                 np.add.at(sums["counters"][name], numbers, last.counters[name])
@@ -113,15 +136,46 @@ class Holdings:
         both = self._with_ended(snapshot, numbers)
         groups = self._namer.groups(both.identity)
         merged, largest = merge_groups(both, groups)
+        rows = np.searchsorted(merged.identity, groups)
+        kinds, gone = np.zeros((len(merged), KINDS, 2), np.int64), np.zeros(len(merged), np.int64)
+        np.add.at(kinds, rows[: len(snapshot)], kinds_of(snapshot))
+        if self._ended:
+            used = np.flatnonzero(self._sums["counters"]["allocated_count"])
+            np.add.at(kinds, rows[len(snapshot) :], self._kinds[used])
+            np.add.at(gone, rows[len(snapshot) :], self._sums["live_count"][used])
         shown = both.identity[largest]
         every, first = np.unique(both.identity, return_index=True)
         stacks = np.unique(groups[first], return_counts=True)[1]
         group_of = dict(zip(every.tolist(), groups[first].tolist(), strict=True))
+        merged = replace(merged, members=self._all_members(merged, group_of))
         return Sites(
             merged, stacks, lambda row: self._namer.frames(int(shown[row])),
             self._shares(snapshot, uids, merged.identity, group_of, numbers),
             {uid: totals_of(snapshot, uids == uid) for uid in np.unique(uids).tolist()}
-            | {each.uid: each.totals for each in self._ended})
+            | {each.uid: each.totals for each in self._ended},
+            kinds, gone, self._placed(merged, group_of))
+
+    def _all_members(self, merged: Snapshot, group_of: dict[int, int]) -> Members:
+        """Return the members of what runs and of what has ended."""
+        keys = [merged.members.keys] if merged.members is not None else []
+        rows = [merged.members.rows] if merged.members is not None else []
+        for some, numbers in self._members:
+            keys.append(some)
+            rows.append(_rows(merged, numbers, group_of))
+        if not keys:
+            return Members(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        return Members(np.concatenate(keys), np.concatenate(rows))
+
+    def _placed(self, merged: Snapshot, group_of: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        blocks = merged.blocks
+        addresses = [blocks.addresses] if blocks is not None else []
+        rows = [blocks.rows] if blocks is not None else []
+        for where, numbers in self._places:
+            addresses.append(where)
+            rows.append(_rows(merged, numbers, group_of))
+        if not addresses:
+            return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        return np.concatenate(addresses), np.concatenate(rows)
 
     def _with_ended(self, snapshot: Snapshot, numbers: np.ndarray) -> Snapshot:
         """Return the snapshot with pooled stacks, and a row more for each stack of those that have ended."""
@@ -155,6 +209,25 @@ class Holdings:
         np.add.at(total_bytes, at, sizes)
         np.add.at(total_count, at, counts)
         return Shares(pairs[0], pairs[1], total_bytes, total_count)
+
+
+def _rows(merged: Snapshot, numbers: np.ndarray, group_of: dict[int, int]) -> np.ndarray:
+    """Return the rows of stacks by their numbers in the pool, i64 (n,)."""
+    groups = np.array([group_of[number] for number in numbers.tolist()], np.uint64)
+    return np.searchsorted(merged.identity, groups)
+
+
+def kinds_of(snapshot: Snapshot) -> np.ndarray:
+    """Return bytes and blocks of each row by how they are reached, i64 (n, KINDS, 2); 0 where nobody looked."""
+    made = np.zeros((len(snapshot), KINDS, 2), np.int64)
+    blocks = snapshot.blocks
+    if blocks is None or blocks.kinds is None:
+        return made
+    seen = np.flatnonzero(blocks.kinds != NOT_SCANNED)
+    sizes, weights, kinds = blocks.sizes[seen], blocks.weights[seen], blocks.kinds[seen].astype(np.int64)
+    for column, figures in enumerate((sizes * weights, weights)):
+        np.add.at(made[:, :, column], (blocks.rows[seen], kinds), figures.astype(np.int64))
+    return made
 
 
 def totals_of(snapshot: Snapshot, rows: np.ndarray | slice = slice(None)) -> Totals:

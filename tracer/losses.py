@@ -50,6 +50,9 @@ LOSSES = (
     Loss("late", "LOSS_LATE",
          "programs of the selection ran for a moment before they were traced: what they allocated then is missing",
          "start them after leaktrace with `leaktrace run`, or give leaktrace a processor of its own"),
+    Loss("misuses_full", "LOSS_MISUSES_FULL",
+         "misused frees are missing from the report: the table of their stacks was full",
+         "mend those that are named, and trace again", hides_bytes=False),
 )
 
 

@@ -22,6 +22,7 @@ from tracer.errors import CannotTrace
 from tracer.events import KernelEvents
 from tracer.holdings import Holdings
 from tracer.listener import Listener
+from tracer.looks import Looks
 from tracer.losses import loss_index
 from tracer.roster import Roster
 from tracer.settings import Settings
@@ -38,7 +39,7 @@ class Membership:
     """Who is traced, from one moment to the next. Tells attach.follow what to do with each (its Owner)."""
 
     def __init__(self, settings: Settings, program: Program, table: RuleTable, roster: Roster, reader: SiteReader,
-                 holdings: Holdings, listener: Listener) -> None:
+                 holdings: Holdings, listener: Listener, looks: Looks) -> None:
         self._settings = settings
         self._program = program
         self._table = table
@@ -46,6 +47,7 @@ class Membership:
         self._reader = reader
         self._holdings = holdings
         self._listener = listener
+        self._looks = looks
         self._detacher = Detacher()
         self._room = room_for_processes(program.way)
         self._events: KernelEvents | None = None
@@ -178,6 +180,7 @@ class Membership:
             if self._events and tracee.execs < tracee.stops_at_exec:
                 # The ring had no room to say so, or the kernel side did not know the process.
                 self._events.follow_exec(tracee, tracee.image_after_exec())
+        tracee.allow_checks(from_start=True)
         self.look_again(tracee)
         return True
 
@@ -217,7 +220,7 @@ class Membership:
 
     def hold(self, pid: int) -> None:
         """Get a hold of a traced process that has just run another program, until that is loaded."""
-        if self._follower is None or self._settings.follows:
+        if self._follower is None or self._settings.stays:
             return
         # Where another debugger has it, its libraries are found when the loader tells of them.
         with suppress(CannotTrace):
@@ -264,6 +267,9 @@ class Membership:
 
     def came_late(self, pid: int) -> None:
         """Take note that something of a process was missed."""
+        tracee = self._roster.by_pid(pid)
+        if tracee is not None:
+            tracee.allow_checks()
         self._reader.count_loss(LATE)
 
     def mapped(self, pid: int) -> None:
@@ -274,10 +280,16 @@ class Membership:
             self.look_again(tracee)
 
     def exiting(self, pid: int) -> None:
-        """Read the mappings of a process for the last time."""
+        """Read the mappings of a process for the last time, and perhaps its memory."""
         tracee = self._roster.by_pid(pid)
-        if tracee is not None:
-            tracee.read_mappings()
+        if tracee is None:
+            return
+        tracee.read_mappings()
+        if self._settings.reachability and not tracee.shares_memory:
+            # What its stacks miss is learnt from the ring, which tells of it in order.
+            while self.drain():
+                pass
+            self._looks.look_at_end(tracee)
 
     def ended(self, pid: int, status: int) -> None:
         """Keep what a process left."""
@@ -317,8 +329,10 @@ class Membership:
                 # What is on its way speaks of its slot.
                 pass
             if not tracee.shares_memory:
-                older = self._settings.older_ns
-                self._holdings.end(tracee.uid, self._reader.snapshot(image=tracee.image, older_ns=older))
+                scanned = self._looks.last_of(tracee)
+                older = self._settings.older_ns if not scanned else self._settings.older_ns or 0
+                self._holdings.end(tracee.uid, self._reader.snapshot(
+                    image=tracee.image, older_ns=older, keep_blocks=bool(scanned), scanned=scanned))
                 self._reader.drop_image(tracee.image)
             self._leave(tracee)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 import numpy as np
 
@@ -42,7 +42,7 @@ SITE = np.dtype(
         ("variance", "i8"),
         ("large_variance", "i8"),
         ("first_ns", "u8"),
-        ("reserved", "u8"),
+        ("own_work", "u8"),
         ("lifetimes", "u8", (LIFETIME_BUCKETS,)),
     ]
 )
@@ -50,7 +50,7 @@ SITE = np.dtype(
 LARGE_VARIANCE = float(1 << 32)
 RULE_BUCKET = np.dtype([("keys", "u8", (RULES_PER_BUCKET,)), ("rules", "u8", (RULES_PER_BUCKET,))])
 IMAGE = np.dtype([("number", "u4"), ("code", "u4"), ("trampoline", "u8"), ("loader_state", "u8"), ("unmapping", "u4"),
-                  ("children", "u4"), ("newest", "u4"), ("told", "u4"), ("read", "u4"), ("unused", "u4")])
+                  ("children", "u4"), ("newest", "u4"), ("told", "u4"), ("read", "u4"), ("checks", "u4")])
 LOSS_COUNT = np.dtype([("count", "u8"), ("bytes", "u8")])
 #: struct event: kind, slot, tid, image, ns. Events come one by one, so these are no dtypes.
 EVENT_STRUCT = struct.Struct("<IIIIQ")
@@ -58,6 +58,8 @@ EVENT_STRUCT = struct.Struct("<IIIIQ")
 TRACE_STRUCT = struct.Struct("<QQQ")
 #: struct comm; struct wanted_group: id, level, used.
 COMM_STRUCT, WANTED_GROUP_STRUCT = struct.Struct("<16s"), struct.Struct("<QII")
+#: struct misuse: image, kind, allocated_by, freed_by, freed_before_by; then three of struct origin: site, began.
+MISUSE_STRUCT = struct.Struct("<IBBBBIIIIII")
 #: In a struct miss_event: site, copied, missing, unread, pc, sp, bp, address; then the copied stack.
 MISS_STRUCT = struct.Struct("<IIIIQQQQ")
 
@@ -96,6 +98,24 @@ class EventKind(IntEnum):
     ALLOCATED = 4
     FREED = 5
     WANTED = 6
+    MISUSE = 7
+
+
+class MisuseKind(IntEnum):
+    """What is wrong with a free (enum misuse_kind)."""
+
+    MISMATCH = 1
+    DOUBLE = 2
+    UNKNOWN = 3
+
+
+class Check(IntFlag):
+    """What may be said of the frees of an image (CHECK_ in bpf/records.h)."""
+
+    NOTHING = 0
+    FAMILIES = 1
+    DOUBLE = 2
+    UNKNOWN = 4
 
 
 class Action(IntEnum):

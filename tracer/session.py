@@ -32,18 +32,23 @@ from tracer.containers import ContainerNames
 from tracer.errors import CannotTrace
 from tracer.events import KernelEvents
 from tracer.fill import fill_report
-from tracer.holdings import Holdings
+from tracer.holdings import Holdings, Sites
 from tracer.listener import Listener
+from tracer.looks import Looked, Looks
 from tracer.membership import Membership
+from tracer.memory_heads import MemoryHeads
+from tracer.misuses import MisuseCollector
 from tracer.naming import StackNamer
+from tracer.pointed import Pointed
 from tracer.poller import Poller
 from tracer.records import StackEnd
-from tracer.report.model import Report
+from tracer.report.model import PointerNote, Report
 from tracer.requirements import require_allocator, require_survival
 from tracer.roster import Roster
 from tracer.settings import Settings
 from tracer.stack_pool import StackPool
 from tracer.symbols import make_symbolizer
+from tracer.verdicts import Watch
 
 #: Say that something is under way when it takes longer than this, in seconds.
 PATIENCE = 0.5
@@ -87,7 +92,7 @@ class Session:
         #: The process ends with this session, so that followed ones need not be stopped to be left.
         self.ends_with_process = False
         self._containers = ContainerNames(self._attend)
-        self._stop = False
+        self._stop = self._asked = False
         self._begun = False
         self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._command: HeldCommand | None = None
@@ -130,6 +135,11 @@ class Session:
         self._stop = True
         os.write(self._woken[1], b"x")
 
+    def ask(self) -> None:
+        """Have reports() yield one more at once; may be called from a signal handler."""
+        self._asked = True
+        os.write(self._woken[1], b"x")
+
     @property
     def tracees(self) -> list[Tracee]:
         """All processes of this trace, also those that have ended."""
@@ -158,22 +168,38 @@ class Session:
         namer = StackNamer(self.symbolizer, pool, lambda: [tracee.jit for tracee in self.tracees], settings.group_by,
                            raw=settings.raw_stacks, idle=self._attend)
         self._holdings = Holdings(pool, namer, self.roster.of_image)
+        self._looks = Looks(settings, self._reader)
+        self._memory = MemoryHeads(settings)
         members = self._members = Membership(settings, program, RuleTable(program.rules), self.roster, self._reader,
-                                             self._holdings, self.listener)
+                                             self._holdings, self.listener, self._looks)
         self._closing = ClosingNotes(self.symbolizer, self.roster, Packages(), self._attend)
         for tracee in self.tracees:
             members.bind(tracee)
         program.watch_processes()
         _hurry()
         self._clock = _Clock(int(settings.interval * SECOND))
+        self._watch = Watch(self._reader, self._clock.start)
+        self._misuses = self._collect_misuses(program) if settings.check_frees else None
         members.hear(KernelEvents(program, self.roster.at, self._reader, self.listener, self._clock.start,
-                                  quiet=settings.follows, wanted=members.wanted, executed=members.hold))
+                                  quiet=settings.follows, wanted=members.wanted, executed=members.hold,
+                                  misuses=self._misuses))
         self._attach(members)
         if not settings.follows:
             # Of many processes, one without is no reason to end.
             for tracee in self.tracees:
                 require_allocator(tracee, settings, self.listener)
         self._begun = True
+
+    def _collect_misuses(self, program: Program) -> MisuseCollector:
+        pool = StackPool(self.roster.of_image)
+        namer = StackNamer(self.symbolizer, pool, lambda: [tracee.jit for tracee in self.tracees],
+                           self.settings.group_by, raw=self.settings.raw_stacks, idle=self._attend)
+
+        def pid_of(slot: int) -> int | None:
+            tracee = self.roster.at(slot)
+            return tracee.process.pid if tracee is not None else None
+
+        return MisuseCollector(program, pool, namer, pid_of)
 
     def _admit(self, process: Process) -> None:
         try:
@@ -202,13 +228,16 @@ class Session:
     def _attach(self, members: Membership) -> None:
         """Attach to the processes that run, and let a command run until it is loaded."""
         settings, command = self.settings, self._command
-        self._follower = Follower(members, forks=settings.follows)
+        self._follower = Follower(members, forks=settings.follows, stays=settings.stays)
         members.select(self._selection, self._follower)
+        self._looks.follower = self._follower if settings.stays else None
         if command:
             members.on_end = self._note_end
+            for tracee in self.tracees:
+                tracee.allow_checks(from_start=True)
             self._follower.adopt(command.pid)
             self._attend()
-            if not settings.follows:
+            if not settings.stays:
                 command.poll()
         else:
             for tracee in list(self.tracees):
@@ -241,7 +270,7 @@ class Session:
 
     def _serve(self, follower: Follower, members: Membership) -> bool:
         """Serve what is followed now; or, what was caught at its exec, until it is loaded."""
-        if self.settings.follows:
+        if self.settings.follows or (self.settings.stays and self._begun):
             return follower.serve()
         watched = follower.watches
         until = time.monotonic() + LONGEST_LOADING
@@ -258,7 +287,7 @@ class Session:
         """Yield a report at each interval, and a last one when the trace ends: by count, duration, stop() or exit."""
         settings, made = self.settings, 0
         end = self._clock.start + int(settings.duration * SECOND) if settings.duration else None
-        follower = self._follower if settings.follows else None
+        follower = self._follower if settings.stays else None
         if self._members is None or self._program is None:
             raise CannotTrace("The trace is over.", "Start another one.")
         with Poller(self._program.ring.fd, self._woken[0], self._attend) as poller:
@@ -266,14 +295,17 @@ class Session:
             if follower is None:
                 poller.watch({tracee.pidfd: tracee for tracee in self.roster.running}, self._members.has_ended)
             while True:
-                poller.wait(min(self._clock.due, end or self._clock.due), lambda: self._stop or not self.running)
+                poller.wait(min(self._clock.due, self._watch.due, end or self._clock.due),
+                            lambda: self._stop or self._asked or not self.running)
+                self._watch.look()
                 over = self._stop or not self.running
                 over = over or (end is not None and time.monotonic_ns() >= end)
                 due = time.monotonic_ns() >= self._clock.due
-                if not (due or over):
+                if not (due or over or self._asked):
                     continue
+                self._asked = False
                 self._clock.advance()
-                made += 1
+                made += due or over
                 over = over or made == settings.count
                 yield self.report(last=over)
                 if over:
@@ -299,14 +331,17 @@ class Session:
         members.look_around()
         for tracee in self.roster.running:
             members.look_again(tracee)
-        older = settings.older_ns
-        snapshot = self._reader.snapshot(older_ns=older, keep_blocks=settings.show_allocs)
-        if (snapshot.stacks["ended"] == StackEnd.PENDING).any() and members.drain():
+        looked = self._looks.look(self.roster.running) if settings.reachability else None
+        scanned = looked.captures if looked is not None else ()
+        snapshot = self._reader.snapshot(older_ns=settings.older_ns or 0, keep_blocks=True, scanned=scanned)
+        if not scanned and (snapshot.stacks["ended"] == StackEnd.PENDING).any() and members.drain():
             # A stack was on its way; it is here now.
-            snapshot = self._reader.snapshot(older_ns=older, keep_blocks=settings.show_allocs)
+            snapshot = self._reader.snapshot(older_ns=settings.older_ns or 0, keep_blocks=True)
         drained = time.monotonic_ns()
         self._containers.complete(self.tracees)
         sites = self._holdings.sites(snapshot)
+        self._watch.due = 0
+        self._watch.look()
         report = fill_report(
             sites,
             self._earlier,
@@ -318,6 +353,11 @@ class Session:
             last=last,
             notes_on=self._closing.notes,
             untraced=members.untraced,
+            misuses=self._misuses.collect() if self._misuses is not None else None,
+            verdicts=self._watch.judge(sites, over=len(self.tracees) == 1 and not self.roster.running_count),
+            looked=looked,
+            pointed=self._pointed(sites, looked),
+            memory=self._memory.heads(self.roster.running, sites),
         )
         self._earlier = (began, sites.snapshot)
         # Until there is something new to name, which is seldom, nothing needs to wait for it in memory.
@@ -329,6 +369,11 @@ class Session:
             f"{int(snapshot.live_count.sum())} blocks"
         )
         return report
+
+    def _pointed(self, sites: Sites, looked: Looked | None) -> Callable[..., tuple[PointerNote, ...]]:
+        if looked is None or not self.settings.who_points_at:
+            return lambda _: ()
+        return Pointed(self.settings, self.symbolizer, self.objects, sites, looked).notes
 
     def helpers(self) -> list[int]:
         """Return the processes that work for this session."""
@@ -346,7 +391,7 @@ def _hurry() -> None:
 
 
 def stop_on_signals(session: Session) -> None:
-    """Have Ctrl-C and SIGTERM end the session with a last report; a second one ends it at once."""
+    """Have Ctrl-C and SIGTERM end the session with a last report, a second one at once; SIGUSR1 asks for a report."""
 
     def handle(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -354,3 +399,4 @@ def stop_on_signals(session: Session) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
+    signal.signal(signal.SIGUSR1, lambda *_: session.ask())

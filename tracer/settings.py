@@ -69,7 +69,13 @@ class Settings:
     symbols_prefix: str = ""
     alloc_functions: tuple[CustomFunction, ...] = ()
     free_functions: tuple[CustomFunction, ...] = ()
-    sort: str = "size"
+    sort: str = "loss"
+    #: Look at the memory of traced processes for what points to their blocks, at each report.
+    reachability: bool = False
+    #: Bytes of it that are copied at once.
+    max_image: int = 1 << 30
+    #: Sites (by rank or function) and addresses of which is asked what points at them.
+    who_points_at: tuple[str, ...] = ()
     format: str = "text"
     max_outstanding: int = 1_000_000
     max_stacks: int = 32_768
@@ -83,11 +89,18 @@ class Settings:
     verbose: bool = False
     bare_traps: bool = False
     hash_map: bool = False
+    #: Report frees of the wrong kind, of what was freed before, and of what no allocator gave.
+    check_frees: bool = False
 
     @property
     def follows(self) -> bool:
         """Whether processes come and go while the trace runs."""
         return self.follow_forks or self.selects
+
+    @property
+    def stays(self) -> bool:
+        """Whether processes are held on to until they end, because they come and go or are looked at in the end."""
+        return self.follows or (self.reachability and bool(self.command))
 
     @property
     def selects(self) -> bool:
@@ -128,6 +141,8 @@ class Settings:
             "overflow": max(64, int(self.max_outstanding * (limits.OVERFLOW_SHARE if atomics else 1))),
             "in_flight": limits.MAX_THREADS,
             "probes": limits.MAX_PROBES,
+            "freed_blocks": 1 << limits.FREED_BITS,
+            "misuses": limits.MISUSES,
             "wanted_comms": limits.MAX_SLOTS,
             "wanted_groups": limits.MAX_GROUPS,
             "held": limits.MAX_SLOTS,
@@ -145,7 +160,7 @@ class Settings:
             "RING_BYTES": limits.RING_BYTES,
             "MAX_WAITING": (os.cpu_count() or 1) - 1,
         }
-        if not self.follows:
+        if not self.stays:
             flags["HOLD_EXECS"] = None
         namespace = os.stat("/proc/self/ns/pid")
         if namespace.st_ino != INITIAL_PID_NAMESPACE:
@@ -162,6 +177,8 @@ class Settings:
             flags["PROBES_BY_ADDRESS"] = None
         if self.trace_events:
             flags["TRACE_EVENTS"] = None
+        if self.check_frees:
+            flags |= {"CHECK_FREES": None, "FREED_BITS": limits.FREED_BITS}
         if self.unwind is UnwindWay.FP:
             flags["FRAME_POINTERS"] = None
         if self.min_size is not None:

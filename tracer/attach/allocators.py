@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 
 from symbolizer.elf import Elf
-from tracer.records import Action
+from tracer.records import Action, Check
 from tracer.settings import CustomFunction
 
 #: In place of an argument's number (NO_ARGUMENT in bpf/probe.h).
 NO_ARGUMENT = 15
 FLAG_THROWS = 1
 FLAG_NESTS = 2
+FLAG_CLOSED = 4
 
 
 class Family(IntEnum):
@@ -24,6 +25,10 @@ class Family(IntEnum):
     NEW_ARRAY = 3
     JEMALLOC_X = 4
     CUSTOM = 5
+    #: One address is the function of several families, so that none can be told (--check-frees).
+    SHARED = 6
+    #: Of a misuse only: realloc was what freed.
+    REALLOC = 7
 
 
 class Allocator(StrEnum):
@@ -36,6 +41,9 @@ class Allocator(StrEnum):
     MIMALLOC = "mimalloc"
     OTHER = "malloc"
     CUSTOM = "custom"
+    #: Operators new and delete only: of the C++ runtime, or of the program itself (--check-frees).
+    RUNTIME = "C++ runtime"
+    OPERATORS = "operators"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,8 @@ class EntryPoint:
     result: int = NO_ARGUMENT
     throws: bool = False
     nests: bool = False
+    #: Its file hands out and takes back blocks by functions of these tables only (PROBE_CLOSED in bpf/probe.h).
+    closed: bool = False
 
     @property
     def arguments(self) -> frozenset[int]:
@@ -64,7 +74,7 @@ class EntryPoint:
 
     def encode(self, slot: int) -> int:
         """Return the 64 bits of bpf/probe.h for the process in slot."""
-        flags = FLAG_THROWS * self.throws | FLAG_NESTS * self.nests
+        flags = FLAG_THROWS * self.throws | FLAG_NESTS * self.nests | FLAG_CLOSED * self.closed
         return (
             self.action | self.size << 8 | self.count << 12 | self.pointer << 16 | self.result << 20
             | self.family << 24 | flags << 32 | slot << 40
@@ -155,6 +165,8 @@ class FoundAllocator:
 
     kind: Allocator
     functions: tuple[FoundFunction, ...]
+    #: What may be said of frees where it is.
+    checks: Check = Check.NOTHING
 
 
 def find_allocator(elf: Elf, prefix: str = "", *, required: bool = True) -> FoundAllocator | None:

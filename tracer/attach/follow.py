@@ -11,8 +11,8 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,10 +21,12 @@ from tracer.attach.child_signals import ChildSignals
 from tracer.attach.kernel import CAPABILITIES
 from tracer.attach.loading import Loading
 from tracer.attach.ptrace import Event, Option, Stop
+from tracer.attach.stopping import Stand, interrupted
 from tracer.attach.thread_status import has_ended, status_number, threads_of, tracer_of
 from tracer.errors import CannotTrace
 
-FOLLOW = Option.SYSGOOD | Option.FORK | Option.VFORK | Option.CLONE | Option.EXEC | Option.EXIT
+STAY = Option.SYSGOOD | Option.CLONE | Option.EXEC | Option.EXIT
+FOLLOW = STAY | Option.FORK | Option.VFORK
 #: Until a program is loaded.
 WATCH = Option.SYSGOOD | Option.EXEC
 #: Seconds between looks where no signal tells of stops: outside of the main thread.
@@ -75,17 +77,20 @@ class _Thread:
 class Follower:
     """All threads that are held and let go; one thread of ours may do so."""
 
-    def __init__(self, owner: Owner, *, forks: bool) -> None:
-        """forks: follow new processes, and each to its end. Without it, a program is watched until it is loaded."""
+    def __init__(self, owner: Owner, *, forks: bool, stays: bool = False) -> None:
+        """forks: follow new processes, and each to its end. stays: follow to its end, but no new processes.
+
+        Without either, a program is watched until it is loaded.
+        """
         self._owner = owner
-        self._forks = forks
-        self._options = FOLLOW if forks else WATCH
+        self._stays = forks or stays
+        self._options = FOLLOW if forks else STAY if stays else WATCH
         self._threads: dict[int, _Thread] = {}
         self._ending: set[int] = set()
         self._arrived: dict[int, Stop] = {}
         self._searched = 0.0
         self._unborn: set[int] = set()
-        self._signals = ChildSignals() if forks else None
+        self._signals = ChildSignals() if self._stays else None
 
     @property
     def fileno(self) -> int | None:
@@ -95,7 +100,9 @@ class Follower:
     @property
     def watches(self) -> bool:
         """Whether a program is watched until it is loaded."""
-        return bool(self._threads) and not self._forks
+        if self._stays:
+            return any(thread.loading is not None for thread in self._threads.values())
+        return bool(self._threads)
 
     def follows(self, pid: int) -> bool:
         """Return whether a process is followed."""
@@ -127,7 +134,7 @@ class Follower:
 
     def catch(self, pid: int) -> None:
         """Begin to follow a process that has just run another program. Raises CannotTrace."""
-        if self._forks:
+        if self._stays:
             self.seize(pid)
         else:
             self._seize_thread(pid, pid)
@@ -139,8 +146,8 @@ class Follower:
     def adopt(self, pid: int) -> None:
         """Take over a process that is seized and stopped at its exec, and let it run on."""
         self._threads[pid] = _Thread(pid)
-        if self._forks:
-            ptrace.request(ptrace.SETOPTIONS, pid, FOLLOW)
+        if self._stays:
+            ptrace.request(ptrace.SETOPTIONS, pid, self._options)
         self._owner.mapped(pid)
         self._threads[pid].loading = Loading(pid)
         self._settle(pid)
@@ -159,6 +166,21 @@ class Follower:
             self._signals.again()
         self._adopt_orphans()
         return self._reap() or found
+
+    @contextmanager
+    def paused(self, pid: int) -> Iterator[Stand]:
+        """Hold all threads of a process that is followed, and let them go on in the end."""
+        mine = {tid: thread for tid, thread in self._threads.items() if thread.pid == pid}
+        standing = {tid for tid, thread in mine.items() if thread.waits_for}
+        stops: tuple[Stop, ...] = ()
+        try:
+            with interrupted(pid, mine.keys() - standing, standing) as stand:
+                stops = stand.stops
+                yield stand
+        finally:
+            for stop in stops:
+                with suppress(ProcessLookupError):
+                    self._handle(stop)
 
     def wait(self, timeout: float) -> None:
         """Sleep until there may be something to serve, at most timeout seconds."""
@@ -264,7 +286,7 @@ class Follower:
         thread = self._threads[tid]
         if thread.loading is not None and thread.loading.is_over:
             thread.loading = None
-            if not self._forks:
+            if not self._stays:
                 del self._threads[tid]
                 ptrace.request(ptrace.DETACH, tid)
                 return

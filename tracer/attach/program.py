@@ -16,7 +16,7 @@ from tracer.collect.drain import delete_keys
 from tracer.collect.memory import mapped_array
 from tracer.collect.ring import Ring
 from tracer.errors import CannotTrace
-from tracer.limits import RING_BYTES
+from tracer.limits import MISUSES, RING_BYTES
 from tracer.settings import Settings
 
 
@@ -103,6 +103,17 @@ class Program:
     def forget_stacks(self, identifiers: np.ndarray) -> None:
         """Have the stacks of these ids, u64 (n,), get new sites when they are seen again."""
         delete_keys(self._loaded.fds["site_of_stack"], identifiers)
+
+    def misuses(self) -> list[tuple[bytes, int]]:
+        """Return each wrong free (struct misuse) with how often it was seen (--check-frees)."""
+        fd = self._loaded.fds.get("misuses")
+        if fd is None:
+            return []
+        keys = np.zeros(MISUSES + 1, f"V{records.MISUSE_STRUCT.size}")
+        counts, cursor = np.zeros(len(keys), np.uint64), ct.c_uint32(0)
+        found, _ = bpf_syscall.lookup_batch(
+            fd, 0, ct.addressof(cursor), keys.ctypes.data, counts.ctypes.data, len(keys))
+        return list(zip((key.tobytes() for key in keys[:found]), counts[:found].tolist(), strict=True))
 
     def kernel_bytes(self) -> int:
         """Return how much kernel memory the maps hold now, by the kernel's own account (fdinfo's memlock)."""

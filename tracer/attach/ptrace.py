@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as ct
+import errno
 import os
 import signal
 import struct
@@ -16,6 +17,7 @@ _libc.ptrace.restype = ct.c_long
 #: Requests (sys/ptrace.h).
 CONT, DETACH, SYSCALL = 7, 17, 24
 SETOPTIONS, GETEVENTMSG = 0x4200, 0x4201
+GETREGSET = 0x4204
 SEIZE, INTERRUPT, LISTEN = 0x4206, 0x4207, 0x4208
 GET_SYSCALL_INFO = 0x420E
 #: For waits (linux/wait.h): also for threads, and for children that send no SIGCHLD.
@@ -28,6 +30,11 @@ STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 #: arguments, at exit the result.
 _SYSCALL_INFO = struct.Struct("<B3xIQQ7Q")
 _ENTRY, _EXIT = 1, 2
+#: Sets of registers (linux/elf.h) and their sizes: struct user_regs_struct, and the fxsave area (sys/user.h).
+NT_PRSTATUS, NT_PRFPREG = 1, 2
+_GENERAL = struct.Struct("<27Q")
+#: The sixteen xmm registers stand behind the 8087's.
+_FXSAVE_SIZE, _XMM = 512, struct.Struct("<160x32Q")
 #: linux/audit.h
 ARCH_X86_64 = 0xC000003E
 SYS_KCMP, KCMP_VM = 312, 1
@@ -101,6 +108,29 @@ def syscall_info(tid: int) -> SyscallInfo:
     request(GET_SYSCALL_INFO, tid, ct.addressof(buffer), _SYSCALL_INFO.size)
     kind, arch, ip, _sp, number, _first, _second, third, *_ = _SYSCALL_INFO.unpack(buffer.raw)
     return SyscallInfo(arch, ip, number if kind == _ENTRY else -1, third)
+
+
+def general_registers(tid: int) -> tuple[int, ...]:
+    """Return the 27 words of struct user_regs_struct (sys/user.h) of a stopped thread, r15 first.
+
+    Raises ProcessLookupError if the thread is gone or runs, OSError if it is in 32-bit mode.
+    """
+    return _GENERAL.unpack(_register_set(tid, NT_PRSTATUS, _GENERAL.size))
+
+
+def vector_registers(tid: int) -> tuple[int, ...]:
+    """Return xmm0 to xmm15 of a stopped thread, two words each, the low one first. Raises as general_registers()."""
+    return _XMM.unpack_from(_register_set(tid, NT_PRFPREG, _FXSAVE_SIZE))
+
+
+def _register_set(tid: int, kind: int, size: int) -> bytes:
+    buffer = ct.create_string_buffer(size)
+    # struct iovec; the kernel says in it how much it has written.
+    area = (ct.c_size_t * 2)(ct.addressof(buffer), size)
+    request(GETREGSET, tid, ct.addressof(area), kind)
+    if area[1] != size:
+        raise OSError(errno.EINVAL, f"thread {tid} is not in 64-bit mode")
+    return buffer.raw
 
 
 def next_stop() -> Stop | None:

@@ -25,6 +25,7 @@ from tracer.collect.rule_table import RuleTable
 from tracer.collect.unwind_rules import Unwinder
 from tracer.errors import CannotTrace
 from tracer.limits import MAX_SLOTS
+from tracer.records import Check
 from tracer.settings import AttachWay, Settings
 
 #: The mappings may change while they are read.
@@ -92,6 +93,10 @@ class Tracee:
         self._closed = False
         self.followed = 0
         self._children = 0
+        self._allowed = Check.FAMILIES | Check.DOUBLE | Check.UNKNOWN
+        if settings.object_path is not None or settings.symbols_prefix:
+            # Other allocators may be there, which are not probed.
+            self._allowed &= ~Check.UNKNOWN
 
     def close(self) -> None:
         """Let go of the process; what it had mapped stays known."""
@@ -110,6 +115,7 @@ class Tracee:
         self.image = self._new_number()
         self._oldest = self.image
         self._row["number"] = self._row["code"] = self.image
+        self.allow_checks()
         for name in ("trampoline", "loader_state", "unmapping", "children", "told", "read"):
             self._row[name] = 0
         self._versions = CodeVersions(self._objects, table, self.read_mappings)
@@ -134,6 +140,7 @@ class Tracee:
         """Attach what its parent has attached. Raises as attach()."""
         if self.links is None:
             return
+        self._restrict_checks(each.plan for each in parent.attached)
         for each in parent.attached:
             mapping = next((mapping for key, mapping in self.space.objects().items() if key == each.key), None)
             if mapping is not None:
@@ -219,6 +226,19 @@ class Tracee:
         """Return where different code was mapped at different times, u64 (n, 2)."""
         return self._versions.volatile() if self._versions else np.empty((0, 2), np.uint64)
 
+    def allow_checks(self, *, from_start: bool = False) -> None:
+        """Have frees checked as far as what is attached allows; from_start: nothing of this image was missed."""
+        wanted = Check.FAMILIES | Check.DOUBLE | (Check.UNKNOWN if from_start else Check.NOTHING)
+        if self._row is not None and self._settings.check_frees:
+            self._row["checks"] = wanted & self._allowed
+
+    def _restrict_checks(self, plans: Iterable[Plan]) -> None:
+        """Take away, for good, what may not be said of frees where these are attached."""
+        for plan in plans:
+            self._allowed &= plan.allocator.checks
+        if self._row is not None:
+            self._row["checks"] &= np.uint32(self._allowed)
+
     def find_plans(self) -> list[tuple[Mapping, Plan]]:
         """Return what should be attached in files that have not been searched yet."""
         plans = []
@@ -238,7 +258,9 @@ class Tracee:
         links = self.links
         if links is None:
             return fresh
-        for mapping, plan in self.find_plans():
+        plans = self.find_plans()
+        self._restrict_checks(plan for _, plan in plans)
+        for mapping, plan in plans:
             links.attach(self.process.file_path(mapping), self.process.pid, self.slot, plan, self.addresses_of(mapping))
             fresh.append(Attached(self.process.pid, mapping.path, plan, object_key(mapping)))
         if not self._loader_watched:
@@ -274,6 +296,7 @@ class Tracee:
         if self._versions:
             self._versions.drop()
         self._oldest = self._version_now()
+        self.allow_checks()
         # Files that were attached stay so: the probes are on the file, and the kernel puts them into the new image.
         with suppress(CannotTrace):
             self.process = find_process(self.process.pid, self.process.proc)

@@ -71,9 +71,8 @@ def _make_gate(options: dict[str, Any]) -> Gate:
         entries += BUILTIN
     baseline = options["baseline"]
     budgets = tuple(budget.parse(text) for text in options["budgets"])
-    if any("verdict" in each.needs for each in budgets):
-        raise UsageError("--fail-on names verdict, which run does not find out.",
-                         "Use bytes, count or growth_bytes_per_s.")
+    if any("misuses" in each.needs for each in budgets) and not options["check_frees"]:
+        raise UsageError("--fail-on names misuses, which are found with --check-frees only.", "Give that too.")
     return Gate(
         budgets,
         Suppressions(entries),

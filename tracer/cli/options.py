@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from symbolizer.choices import GroupBy, Style
-from tracer.cli.values import AllocFunction, FreeFunction, Positive, Size
+from tracer.cli.values import AllocFunction, FreeFunction, PointedAt, Positive, Size
 from tracer.errors import UsageError
 from tracer.settings import AttachWay, Settings, UnwindWay
 
@@ -39,8 +39,24 @@ allocators = _together(
     click.option("--symbols-prefix", default="", metavar="PREFIX", help="The allocator's functions begin with this."),
     click.option("--alloc-fn", "alloc_functions", type=AllocFunction(), multiple=True,
                  help="Also trace this function as one that allocates. Arguments count from 0."),
+    click.option("--check-frees", is_flag=True,
+                 help="Also report blocks that are freed by the wrong function, twice, or that no allocator gave. "
+                      "Costs more: each free is followed too."),
     click.option("--free-fn", "free_functions", type=FreeFunction(), multiple=True,
                  help="Also trace this function as one that frees."),
+)
+
+judging = _together(
+    click.option("--reachability", is_flag=True,
+                 help="At each report, stop the process for a moment, copy its memory, and say to which blocks nobody "
+                      "has a pointer: definitely, indirectly or possibly lost, or reachable. What makes this wrong: "
+                      "pointers kept XORed, compressed, in files, devices or other processes are not seen."),
+    click.option("--max-image", type=Size(1 << 20), default=1 << 30, metavar="BYTES",
+                 help="Copy at most this much memory at once; a larger process is stopped while it is looked at in "
+                      "pieces. Default: 1g."),
+    click.option("--who-points-at", multiple=True, type=PointedAt(), metavar="SITE|ADDRESS",
+                 help="Also name the chain of pointers, from its root, to blocks of this site (by rank or function) or "
+                      "to this address (0x...). Implies --reachability. May be given several times."),
 )
 
 following = _together(
@@ -88,11 +104,16 @@ def build_settings(options: dict[str, Any]) -> Settings:
     options["unwind"] = UnwindWay(options["unwind"])
     options["group_by"] = GroupBy(options["group_by"])
     options["demangle"] = Style(options["demangle"])
+    options["who_points_at"] = tuple(options["who_points_at"])
+    options["reachability"] = options["reachability"] or bool(options["who_points_at"])
     settings = Settings(**options)
     least, most = settings.min_size, settings.max_size
     if least is not None and most is not None and least > most:
         raise UsageError(f"-z {least} is more than -Z {most}: no allocation is both that large and that small.",
                         "Swap them.")
+    if settings.check_frees and (settings.sampling or least is not None or most is not None):
+        raise UsageError("--check-frees must see every block, so it does not go with -s, --sample-bytes, -z or -Z.",
+                         "Leave those out.")
     if settings.sample_rate > 1 and settings.sample_bytes:
         raise UsageError("-s and --sample-bytes are two ways to sample.", "Give one of them.")
     return settings

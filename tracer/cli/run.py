@@ -29,6 +29,7 @@ from tracer.errors import ExitCode, UsageError
 @click.option("--print-suppressions", is_flag=True, help="Also print a suppression for each site that is reported.")
 @click.option("--baseline", type=click.Path(), metavar="FILE",
               help="Accept what a report saved with --format json has, unless it grew.")
+@options_.judging
 @options_.following
 @click.option("--ignore-children", is_flag=True,
               help="Judge the command alone, though processes that it starts are not traced.")

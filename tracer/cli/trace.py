@@ -36,7 +36,9 @@ KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
 @options_.sampling
 @click.option("-T", "--top", type=Positive(whole=True), default=10, show_default=True, help="Show this many sites.")
 @options_.allocators
-@click.option("--sort", type=click.Choice(["size", "count"]), default="size", show_default=True, help="Order of sites.")
+@click.option("--sort", type=click.Choice(["loss", "size", "count"]), default="loss", show_default=True,
+              help="Order of sites: by what they are expected to lose, then by size; or by size or blocks only.")
+@options_.judging
 @click.option("-d", "--duration", type=Positive(whole=False), metavar="SECONDS", help="End after this time.")
 @click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="json: one document per report and line, schema leaktrace/1.")

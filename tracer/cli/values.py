@@ -112,6 +112,21 @@ class FreeFunction(ParamType):
         return CustomFunction(name, pointer=_argument(self, fields["ptr"], param, ctx))
 
 
+class PointedAt(ParamType):
+    """SITE|ADDRESS"""
+
+    name = "SITE|ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip().removeprefix("#")
+        if not text:
+            self.fail("it is empty. Give a site by its rank or a function, or an address such as 0x7f0012345678.",
+                      param, ctx)
+        if text.lower().startswith("0x") and not re.fullmatch("0x[0-9a-f]{1,16}", text.lower()):
+            self.fail(f"{value!r} is no address. Write for example 0x7f0012345678.", param, ctx)
+        return text
+
+
 def _fields(kind: ParamType, value: str, known: set[str], param: click.Parameter | None,
             ctx: click.Context | None) -> tuple[str, dict[str, str]]:
     # C++ names hold colons; the fields follow the last one.

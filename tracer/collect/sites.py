@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tracer import records
 from tracer.attach.program import Program
+from tracer.collect.capture import Capture, joined
 from tracer.collect.outstanding import forget_blocks, read_blocks
-from tracer.collect.snapshot import Blocks, LossCount, Retired, Snapshot, identify, merge_sites, with_blocks
+from tracer.collect.snapshot import (
+    Blocks,
+    LossCount,
+    Members,
+    Retired,
+    Snapshot,
+    identify,
+    merge_sites,
+    with_blocks,
+)
 from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
 
@@ -25,6 +35,8 @@ MANY = 16
 ROOM_FOR_GONE = 16
 #: Sites of missed stacks between looks for those that can be given back.
 LOOK_AGAIN = 4096
+#: Odd, so that no two times become one.
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 #: In place of a stack's version of the code: it is the same in all.
 ANY_VERSION = (1 << 32) - 1
 
@@ -56,23 +68,53 @@ class SiteReader:
         """Count a loss that happened on this side; the map's own counters only the kernel side may change."""
         self._own_losses[index] += 1
 
+    def capture(self, image: int | None = None, *, blocks: bool = True) -> Capture:
+        """Copy the tables as they are now, or what there is of one process image, which may stand still meanwhile."""
+        self._retire()
+        taken = time.monotonic_ns()
+        used = self._used()
+        stacks = self._program.stacks[used]
+        if image is not None:
+            mine = stacks["image"] == image
+            used, stacks = used[mine], stacks[mine]
+        counters = self._program.sites[used]
+        if not blocks:
+            return Capture(taken, image, used, counters, stacks)
+        live = int((counters["allocated_count"] - counters["freed_count"]).sum())
+        keys, values = read_blocks(self._program, live)
+        if image is not None:
+            mine = keys >> np.uint64(records.ADDRESS_BITS) == np.uint64(image & records.IMAGE_MASK)
+            keys, values = keys[mine], values[mine]
+        return Capture(taken, image, used, counters, stacks, keys, values)
+
     def snapshot(
-        self, *, older_ns: int | None = None, keep_blocks: bool = False, image: int | None = None
+        self, *, older_ns: int | None = None, keep_blocks: bool = False, image: int | None = None,
+        scanned: Sequence[Capture] = (),
     ) -> Snapshot:
         """Return what is outstanding now; older_ns (also 0) reads every block, None only the counters per site.
 
-        image: of this process image only, which is about to go.
+        image: of this process image only, which is about to go. scanned: what some processes had when they were looked
+        at, which stands for what they have now.
         """
-        self._retire()
-        taken = time.monotonic_ns()
-        counters, stacks, used = self._read_sites(image)
-        snapshot, rows = merge_sites(taken, counters, stacks, self._retired.of_image(image))
-        if older_ns is not None or keep_blocks:
+        with_each = older_ns is not None or keep_blocks
+        is_all = len(scanned) == 1 and scanned[0].image == image
+        captured = scanned[0] if is_all else joined(self.capture(image, blocks=with_each), scanned)
+        stacks = self._comparable(self._completed(captured))
+        snapshot, rows = merge_sites(captured.taken_ns, captured.counters, stacks, self._retired.of_image(image))
+        used = captured.used
+        if with_each:
             row_of_site = np.full(self._program.max_sites, -1, np.int64)
             row_of_site[used] = rows[: len(used)]
-            blocks = self._read_blocks(taken, row_of_site, int(snapshot.live_count.sum()))
-            snapshot = with_blocks(snapshot, blocks, older_ns or 0, keep=keep_blocks)
-        return replace(snapshot, losses=self.losses())
+            snapshot = with_blocks(snapshot, self._blocks(captured, row_of_site), older_ns or 0, keep=keep_blocks)
+        members = Members(_keys(captured.counters, used), rows[: len(used)])
+        return replace(snapshot, losses=self.losses(), members=members)
+
+    def series(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return of every site now its key, u64 (n,), and what it holds: bytes and blocks, i64 (n,)."""
+        used = self._used()
+        counters = self._program.sites[used]
+        return (_keys(counters, used), (counters["allocated_bytes"] - counters["freed_bytes"]).astype(np.int64),
+                (counters["allocated_count"] - counters["freed_count"]).astype(np.int64))
 
     def losses(self) -> tuple[LossCount, ...]:
         """Return the counters of lost events that are not zero."""
@@ -84,10 +126,16 @@ class SiteReader:
             if row["count"]
         )
 
+    def hides_bytes(self) -> bool:
+        """Return whether some of what was allocated or freed is not on record."""
+        hiding = {loss.name for loss in LOSSES if loss.hides_bytes}
+        return any(loss.name in hiding for loss in self.losses())
+
     def drop_image(self, image: int) -> tuple[int, int]:
         """Forget all blocks and sites of a process image that exec has replaced; return their live bytes and count."""
         program = self._program
-        used = self._used()
+        # Also those of stacks that only freed (--check-frees).
+        used = np.flatnonzero(program.sites["allocated_count"] | program.sites["first_ns"])
         mine = used[program.stacks["image"][used] == image]
         # Site 0 belongs to no image; its blocks go when they are found among the outstanding.
         mine = mine[mine != 0]
@@ -122,11 +170,12 @@ class SiteReader:
     def _used(self) -> np.ndarray:
         return np.flatnonzero(self._program.sites["allocated_count"])
 
-    def _read_sites(self, image: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        used = self._used()
-        if image is not None:
-            used = used[self._program.stacks["image"][used] == image]
-        return self._program.sites[used], self._comparable(self._program.stacks[used]), used
+    def _completed(self, captured: Capture) -> np.ndarray:
+        """Return the stacks, those that were on their way when they were copied as they are known now."""
+        stacks = captured.stacks
+        late = stacks["ended"] == records.StackEnd.PENDING
+        stacks[late] = self._program.stacks[captured.used[late]]
+        return stacks
 
     def _comparable(self, stacks: np.ndarray) -> np.ndarray:
         """Clear the version of stacks whose code was the same in all versions: they are the same stack in each."""
@@ -143,8 +192,8 @@ class SiteReader:
         stacks["code"][~volatile] = ANY_VERSION
         return stacks
 
-    def _read_blocks(self, now: int, row_of_site: np.ndarray, expected: int) -> Blocks:
-        keys, values = read_blocks(self._program, expected)
+    def _blocks(self, captured: Capture, row_of_site: np.ndarray) -> Blocks:
+        keys, values, kinds = captured.keys, captured.values, captured.kinds
         rows = row_of_site[values["site"]]
         # A block of a site that came after the sites were read.
         known = rows >= 0
@@ -154,12 +203,14 @@ class SiteReader:
             known &= (values["site"] == 0) | (keys >> np.uint64(records.ADDRESS_BITS) == images)
         if not known.all():
             keys, values, rows = keys[known], values[known], rows[known]
+            kinds = kinds[known] if kinds is not None else None
         return Blocks(
             keys & np.uint64(records.ADDRESS_MASK),
             values["packed"] & np.uint64(records.SIZE_MASK),
-            np.maximum(now - values["born_ns"].astype(np.int64), 0),
+            np.maximum(captured.taken_ns - values["born_ns"].astype(np.int64), 0),
             values["weight"].astype(np.uint64),
             rows,
+            kinds,
         )
 
     def _retire(self) -> None:
@@ -178,3 +229,9 @@ class SiteReader:
                 self._retired.add(int(identities[index]), counters[index], stacks[index])
         self._program.release_sites(sites[dead])
         self._provisional -= set(sites[dead].tolist())
+
+
+def _keys(counters: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Return what each site is known by through a run, u64 (n,): its place, and since when it has had it."""
+    with np.errstate(over="ignore"):
+        return counters["first_ns"] * _SPREAD + used.astype(np.uint64)

@@ -9,6 +9,8 @@ import numpy as np
 
 from tracer import records
 
+#: In Blocks.kinds: nobody looked.
+NOT_SCANNED = 255
 #: Odd multipliers, one per frame: a stack's identity is the sum of its addresses times these (multilinear hashing).
 _MULTIPLIERS = np.random.default_rng(0x1EAC).integers(1, 1 << 63, 130, np.uint64) * np.uint64(2) + np.uint64(1)
 
@@ -24,12 +26,30 @@ class LossCount:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Live blocks, one row each, all arrays of shape (n,): address, size in bytes, age in ns, weight, site row."""
+    """Live blocks, one row each, all arrays of shape (n,): address, size in bytes, age in ns, weight, site row.
+
+    kinds: how each is reached, u8, NOT_SCANNED where nobody looked; None where nobody looked at any.
+    """
 
     addresses: np.ndarray
     sizes: np.ndarray
     ages: np.ndarray
     weights: np.ndarray
+    rows: np.ndarray
+    kinds: np.ndarray | None = None
+
+    def chosen(self, which: np.ndarray) -> Blocks:
+        """Return the blocks at which is true."""
+        kinds = self.kinds[which] if self.kinds is not None else None
+        return Blocks(self.addresses[which], self.sizes[which], self.ages[which], self.weights[which], self.rows[which],
+                      kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The kernel side's sites behind a snapshot: a key that no other site of the run has, u64 (k,), and its row."""
+
+    keys: np.ndarray
     rows: np.ndarray
 
 
@@ -43,6 +63,7 @@ class Snapshot:
     live_bytes, live_count: i64 (n,), of the blocks the report is about (with --older, of those only).
     oldest_ns: i64 (n,), age of the oldest of these, -1 where it was not looked at.
     variance: f64 (n,), of live_bytes where it is an estimate, in square bytes; else 0.
+    members: the sites whose series of figures are those of a row, where they were asked for.
     """
 
     taken_ns: int
@@ -55,6 +76,7 @@ class Snapshot:
     variance: np.ndarray
     losses: tuple[LossCount, ...] = ()
     blocks: Blocks | None = None
+    members: Members | None = None
 
     def __len__(self) -> int:
         return len(self.identity)
@@ -165,7 +187,7 @@ def merge_groups(snapshot: Snapshot, groups: np.ndarray) -> tuple[Snapshot, np.n
     np.add.at(variance, rows, snapshot.variance)
     oldest = np.full(count, -1, np.int64)
     np.maximum.at(oldest, rows, snapshot.oldest_ns)
-    blocks = snapshot.blocks
+    blocks, members = snapshot.blocks, snapshot.members
     merged = Snapshot(
         snapshot.taken_ns,
         identity,
@@ -177,6 +199,7 @@ def merge_groups(snapshot: Snapshot, groups: np.ndarray) -> tuple[Snapshot, np.n
         variance,
         snapshot.losses,
         replace(blocks, rows=rows[blocks.rows]) if blocks is not None else None,
+        Members(members.keys, rows[members.rows]) if members is not None else None,
     )
     return merged, largest
 
@@ -187,9 +210,7 @@ def with_blocks(snapshot: Snapshot, blocks: Blocks, older_ns: int, *, keep: bool
     keep leaves these blocks in the result, for a report that lists them.
     """
     old = blocks.ages >= older_ns
-    chosen = blocks
-    if not old.all():
-        chosen = Blocks(*(getattr(blocks, name)[old] for name in ("addresses", "sizes", "ages", "weights", "rows")))
+    chosen = blocks if old.all() else blocks.chosen(old)
     count = len(snapshot)
     bytes_ = np.zeros(count, np.int64)
     np.add.at(bytes_, chosen.rows, (chosen.sizes * chosen.weights).astype(np.int64))

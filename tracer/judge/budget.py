@@ -37,7 +37,7 @@ class Site(Protocol):
 
 
 class Totals(Protocol):
-    """The sums over all sites; the report's own Totals are such."""
+    """The sums over all sites; the report's own Totals are such. misuses, where there is one: of frees."""
 
     @property
     def live_bytes(self) -> int: ...
@@ -153,7 +153,7 @@ class _Figure:
 
     def read(self, site: Site | None, totals: Totals) -> _Value | None:
         source = totals if self.of_total else site
-        value: _Value | None = getattr(source, self.attribute) if source is not None else None
+        value: _Value | None = getattr(source, self.attribute, None)
         return value
 
 
@@ -165,6 +165,7 @@ FIGURES = {
     "verdict": _Figure("verdict", _VERDICT),
     "total_bytes": _Figure("live_bytes", _SIZE, of_total=True),
     "total_count": _Figure("live_count", _COUNT, of_total=True),
+    "misuses": _Figure("misuses", _COUNT, of_total=True),
 }
 
 _TOKEN = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)|(?P<word>[A-Za-z_][A-Za-z_0-9]*)|[<>=!]=|\S", re.ASCII)

@@ -1,4 +1,4 @@
-"""Puts sites in order: the largest first."""
+"""Puts sites in order: what is expected to be lost first, else the largest."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import numpy as np
 from tracer.collect.snapshot import Snapshot
 
 
-def rank(snapshot: Snapshot, sort: str, top: int) -> np.ndarray:
-    """Return the rows of the first top sites that hold anything, by live bytes ("size") or blocks ("count").
+def rank(snapshot: Snapshot, sort: str, top: int, expected: np.ndarray | None = None) -> np.ndarray:
+    """Return the rows of the first top sites that hold anything, by live bytes ("size"), blocks ("count") or "loss".
 
-    Equal ones are ordered by the other figure, then by identity, so that an order never depends on chance.
+    expected: f64 (n,), bytes a second that each site is expected to lose; those that lose nothing come behind, by live
+    bytes. Equal ones are ordered by the other figure, then by identity, so that an order never depends on chance.
     """
     first, second = snapshot.live_bytes, snapshot.live_count
     if sort == "count":
         first, second = second, first
-    order = np.lexsort((snapshot.identity, -second, -first))
+    if sort == "loss" and expected is not None:
+        order = np.lexsort((snapshot.identity, -second, -first, -expected))
+    else:
+        order = np.lexsort((snapshot.identity, -second, -first))
     return order[(snapshot.live_count[order] > 0)][:top]
 
 

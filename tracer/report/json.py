@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from math import isfinite
 from typing import Any, TextIO
 
 from symbolizer.frame import Frame
-from tracer.report.model import Finding, Judgement, Report, Target
+from tracer.report import memory_head, misuses
+from tracer.report.model import Finding, Judgement, Reachability, Report, Target
 
 SCHEMA = "leaktrace/1"
 
@@ -54,9 +56,14 @@ def _document(report: Report) -> dict[str, Any]:
             "allocated_count": report.totals.allocated_count,
             "freed_count": report.totals.freed_count,
             "relative_error": report.total_error,
+            "reachability": _kinds(report.reachability),
         },
         "sites": [_site(finding) for finding in report.findings],
+        "memory": [memory_head.document(head) for head in report.memory],
+        "scans": [asdict(scan) for scan in report.scans],
+        "pointers": [asdict(note) for note in report.pointers],
         "untraced": dict(report.untraced),
+        "misuses": misuses.document(report.misuses, _frame) if report.misuses is not None else None,
         "last": report.last,
         "notes": list(report.notes),
     }
@@ -100,12 +107,30 @@ def _site(finding: Finding) -> dict[str, Any]:
         "stacks": finding.stacks,
         "processes": finding.processes,
         "verdict": finding.verdict,
-        "reachability": None,
+        "confidence": finding.confidence,
+        "evidence": finding.evidence,
+        "expected_loss_bytes_per_s": finding.expected_loss,
+        "slope_bytes_per_s": _slope(finding),
+        "reachability": _kinds(finding.reachability),
         "frames": [_frame(frame) for frame in finding.frames],
     }
     if finding.blocks:
         site["blocks"] = [{"address": f"{block.address:#x}", "size": block.size} for block in finding.blocks]
     return site
+
+
+def _slope(finding: Finding) -> dict[str, float | None] | None:
+    """Return the slope and the ends of its interval; None for one that is infinite, as JSON has no such number."""
+    if finding.slope is None:
+        return None
+    named = zip(("estimate", "low", "high"), finding.slope, strict=True)
+    return {name: value if isfinite(value) else None for name, value in named}
+
+
+def _kinds(reachability: Reachability | None) -> dict[str, Any] | None:
+    if reachability is None:
+        return None
+    return {name: {"bytes": size, "count": count} for name, (size, count) in asdict(reachability).items()}
 
 
 def _frame(frame: Frame) -> dict[str, Any]:

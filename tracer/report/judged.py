@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TextIO
 
-from tracer.report import processes
+from tracer.report import misuses, processes, verdict_lines
 from tracer.report.model import Judged, Judgement, Outcome, Report
 from tracer.report.text import describe, where
 
@@ -24,6 +24,9 @@ def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> Non
         _write_site(site, out, several=several)
     if len(live) > len(shown):
         out.write(f"and {len(live) - len(shown)} more sites\n")
+    verdict_lines.write_scans(report, out)
+    if report.misuses is not None:
+        misuses.write(report.misuses, out, describe)
     processes.write(report, out, top=top)
     for text in judgement.failed_totals:
         out.write(f"FAILED: {text}\n")
@@ -55,6 +58,8 @@ def _amount(sites: Iterable[Judged]) -> str:
 
 def _write_site(site: Judged, out: TextIO, *, several: bool) -> None:
     finding = site.finding
+    if finding.verdict not in (None, "undecided") or finding.reachability is not None:
+        out.write(f"\t{verdict_lines.describe(finding)}\n")
     remarks = [f"site {finding.rank}, {where(finding)}"] if several else []
     word = f"FAILED ({site.reason}): " if site.outcome is Outcome.FAILED else ""
     if site.reason and site.outcome is not Outcome.FAILED:

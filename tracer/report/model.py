@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from symbolizer.frame import Frame
+from tracer.report.memory_model import MemoryHead
+from tracer.report.misuse_model import Misuses
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,43 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Reachability:
+    """How blocks can be reached, as valgrind puts it: bytes and blocks of each kind."""
+
+    definitely: tuple[int, int]
+    indirectly: tuple[int, int]
+    possibly: tuple[int, int]
+    reachable: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanNote:
+    """A look at the memory of one process: bytes read, seconds that it stood still. failed: why there is nothing."""
+
+    pid: int
+    bytes_read: int = 0
+    stopped_s: float = 0.0
+    streamed: bool = False
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PointerNote:
+    """What points at an address or a site that was asked for: a chain from its root, or why there is none."""
+
+    asked: str
+    chain: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One call site. Bytes and counts are of live blocks unless named otherwise; frames are innermost first.
 
     gained_bytes and gained_count: since the report before, None in the first. error: one standard error of bytes as a
     share of them, where figures are estimates. stacks: how many different stacks were put together. processes: how
-    many hold some of it; pid is that of the one that holds most.
+    many hold some of it; pid is that of the one that holds most. confidence, evidence: of the verdict, in words.
+    expected_loss: bytes a second that are lost from now on if nothing changes. slope: bytes a second over the whole
+    trace, with the ends of its 95 % interval.
     """
 
     rank: int
@@ -44,6 +77,11 @@ class Finding:
     stacks: int = 1
     processes: int = 1
     verdict: str | None = None
+    confidence: str | None = None
+    evidence: str | None = None
+    expected_loss: float | None = None
+    slope: tuple[float, float, float] | None = None
+    reachability: Reachability | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +155,7 @@ class LossNote:
 class Report:
     """One moment of one trace. notes: one sentence each on what its stacks lack, and what would bring it.
 
+    misuses: frees that are wrong, None where they were not asked for.
     untraced: processes that should have been traced and were not, by reason. follows: processes come and go.
     """
 
@@ -133,7 +172,12 @@ class Report:
     last: bool = False
     notes: tuple[str, ...] = ()
     untraced: tuple[tuple[str, int], ...] = ()
+    misuses: Misuses | None = None
     follows: bool = False
+    reachability: Reachability | None = None
+    scans: tuple[ScanNote, ...] = ()
+    pointers: tuple[PointerNote, ...] = ()
+    memory: tuple[MemoryHead, ...] = ()
 
 
 class Outcome(StrEnum):

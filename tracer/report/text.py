@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from symbolizer.frame import Frame, Why
-from tracer.report import processes
+from tracer.report import memory_head, misuses, processes, verdict_lines
 from tracer.report.model import Finding, Report
 
 #: Processes that are shown.
@@ -21,8 +21,11 @@ _WHY = {
 
 
 def write(report: Report, out: TextIO) -> None:
-    """Write one report: the time, then each site with its stack."""
+    """Write one report: what is to be said of each site in a line, then the time, then each site with its stack."""
     time = report.taken.strftime("%H:%M:%S")
+    for head in report.memory:
+        out.writelines(f"{line}\n" for line in memory_head.lines(head))
+    verdict_lines.write(report, out)
     out.write(f"[{time}] Top {len(report.findings)} stacks with outstanding allocations:\n")
     if report.sampling:
         error = f", ±{report.total_error:.0%} in total" if report.total_error else ""
@@ -30,6 +33,8 @@ def write(report: Report, out: TextIO) -> None:
     several = len(report.targets) > 1 or report.follows
     for finding in report.findings:
         _write_finding(finding, out, several=several)
+    if report.misuses is not None:
+        misuses.write(report.misuses, out, describe)
     processes.write(report, out, top=PROCESSES)
     for note in report.notes:
         out.write(f"{note}{'' if note.endswith('.') else '.'}\n")

@@ -1,9 +1,11 @@
-"""What the reports for machines say alike."""
+"""What reports say alike."""
 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 
+from symbolizer.frame import Frame
 from tracer.report.model import Finding
 
 
@@ -15,6 +17,28 @@ def amount(size: int, count: int) -> str:
 def held(finding: Finding) -> str:
     """Return what a site holds in words, and whether that is an estimate."""
     return ("about " if finding.error else "") + amount(finding.bytes, finding.count)
+
+
+def size(bytes_: float) -> str:
+    """Return a number of bytes with two or three digits and a unit, 1 kB being 1,024 bytes."""
+    value, unit = abs(bytes_), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1024, larger
+    sign = "-" if bytes_ < 0 else ""
+    return f"{sign}{value:.0f} {unit}" if unit == "bytes" or value >= 10 else f"{sign}{value:.1f} {unit}"
+
+
+def blocks(count: int) -> str:
+    """Return a number of blocks in words."""
+    return f"{count:,} block{'' if count == 1 else 's'}"
+
+
+def known_by(frames: Sequence[Frame]) -> str | None:
+    """Return the function that a reader knows a site by, the innermost of the program's own; None without any name."""
+    named = [frame for frame in frames if frame.function is not None]
+    return next((frame for frame in named if frame.line), named[0]).function if named else None
 
 
 def below(folder: str | None, file: str | None) -> str | None:

@@ -67,6 +67,10 @@ def test_sizes_in_python(depth: int) -> None:
     assert {name: size(name) for name in stated} == {
         "comm": records.COMM_STRUCT.size,
         "wanted_group": records.WANTED_GROUP_STRUCT.size,
+        "origin": 8,
+        "freed_block": 32,
+        "misuse": records.MISUSE_STRUCT.size,
+        "misuse_event": records.EVENT_STRUCT.size + records.MISUSE_STRUCT.size,
         "outstanding": records.OUTSTANDING.itemsize,
         "block_bucket": records.BLOCK_BUCKET.itemsize,
         "site": records.SITE.itemsize,

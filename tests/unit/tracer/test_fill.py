@@ -66,12 +66,13 @@ def held(*rows: tuple[int, int, int, int]) -> Shares:
 
 def filled(now: Snapshot, earlier: tuple[int, Snapshot] | None = None, settings: Settings | None = None,
            tracees: tuple[FakeTracee, ...] = (FakeTracee(FakeProcess(4711)),), shares: Shares | None = None,
-           process_totals: dict[int, Totals] | None = None, **more: Any) -> Report:
+           process_totals: dict[int, Totals] | None = None, kinds: np.ndarray | None = None, **more: Any) -> Report:
     arguments: dict[str, Any] = {"elapsed_s": 5.0, "taken": datetime(2026, 3, 1, tzinfo=UTC), "kernel": "6.18",
                                  "last": False} | more
     everything = held(*((0, row, int(now.live_bytes[row]), int(now.live_count[row])) for row in range(len(now))))
     sites = Sites(now, np.arange(1, len(now) + 1), lambda row: (Frame(row, f"function{row}"),),
-                  everything if shares is None else shares, process_totals or {})
+                  everything if shares is None else shares, process_totals or {},
+                  np.zeros((len(now), 4, 2), np.int64) if kinds is None else kinds, np.zeros(len(now), np.int64))
     return fill_report(sites, earlier, settings or Settings(), cast("list[Tracee]", tracees), **arguments)
 
 
@@ -227,7 +228,7 @@ def test_ages_and_blocks() -> None:
     row = int(np.flatnonzero(now.live_bytes == 100)[0])
     blocks = Blocks(np.array([0x10, 0x20, 0x30], np.uint64), np.array([40, 60, 300], np.uint64), np.array([5, 9, 1]),
                     np.ones(3, np.uint64), np.array([row, row, 1 - row]))
-    report = filled(replace(now, blocks=blocks, oldest_ns=np.full(2, 2_345_678_900)))
+    report = filled(replace(now, blocks=blocks, oldest_ns=np.full(2, 2_345_678_900)), settings=Settings(show_allocs=True))
     assert by_bytes(report, 100).blocks == (Block(0x20, 60), Block(0x10, 40))
     assert by_bytes(report, 300).blocks == (Block(0x30, 300),)
     assert by_bytes(report, 100).oldest_s == 2.346

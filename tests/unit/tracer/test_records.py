@@ -120,6 +120,7 @@ def test_events(tmp_path: Path, name: str) -> None:
     ("stack_end", "ENDED_", records.StackEnd, "records.h"),
     ("event_kind", "EVENT_", records.EventKind, "records.h"),
     ("probe_action", "ACTION_", records.Action, "probe.h"),
+    ("misuse_kind", "MISUSE_", records.MisuseKind, "records.h"),
     ("rule_kind", "RULE_", RuleKind, "unwind.h"),
 ])
 def test_enumerations(enum: str, prefix: str, python: type[IntEnum], file: str) -> None:

@@ -12,7 +12,7 @@ from tracer import limits
 from tracer.settings import INITIAL_PID_NAMESPACE, AttachWay, Settings, UnwindWay
 
 ALWAYS = {
-    "MAX_DEPTH", "MAX_SITES", "MAX_SLOTS", "RULE_BUCKET_BITS", "STACK_COPY", "MAX_WAITING",
+    "MAX_DEPTH", "MAX_SITES", "MAX_SLOTS", "RULE_BUCKET_BITS", "RING_BYTES", "STACK_COPY", "MAX_WAITING",
 }  # fmt: skip
 ATOMICS = {"ATOMICS", "BLOCK_BUCKETS"}
 #: Not in the machine's own namespace of process ids.

@@ -157,7 +157,7 @@ def test_no_site(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "column", "expected"), [
-    ("", 0, "bytes, count, oldest_s, growth_bytes_per_s, verdict, total_bytes, total_count, 'not' or '('"),
+    ("", 0, "bytes, count, oldest_s, growth_bytes_per_s, verdict, total_bytes, total_count, misuses, 'not' or '('"),
     ("   ", 0, "bytes, "),
     ("byte > 0", 0, "bytes, "),
     ("bytes", 5, ">, >=, <, <=, == or !="),
