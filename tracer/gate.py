@@ -14,6 +14,8 @@ from tracer.report.model import Finding, Judged, Judgement, Outcome, Report, Sup
 
 #: What a baseline asks where no budget does: any site that it does not know, or that has grown.
 ANYTHING = "bytes>0 or count>0"
+#: The loss (tracer.losses) that makes the count of wrong frees too small.
+MISUSES_FULL = "misuses_full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,9 @@ class Gate:
             return command_status
         if not report.complete:
             return ExitCode.INCOMPLETE
-        if not failed and (undecided or self._has_untraced(report)):
+        if not failed and (undecided or self._missing_misuses(report) or self._has_untraced(report)):
             return ExitCode.INCOMPLETE
         return self.error_exit_code if failed else command_status
-
 
     def _conclude(
         self, report: Report, sites: Sequence[Judged], totals: Sequence[str], *, undecided: bool
@@ -127,11 +128,19 @@ class Gate:
             return f"FAILED: {found}"
         if undecided:
             return "NOT CERTAIN: a figure that --fail-on compares could not be measured in this time"
+        if missing := self._missing_misuses(report):
+            return f"NOT CERTAIN: {missing}"
         if self._has_untraced(report):
             remedy = "--ignore-children judges what was traced" if report.follows else (
                 "--follow-forks traces them, --ignore-children judges the command alone")
             return f"NOT CERTAIN: processes were not traced; {remedy}"
         return "PASSED: no site is over budget"
+
+    def _missing_misuses(self, report: Report) -> str:
+        """Return what the count of wrong frees lacks, where a budget compares it; empty if it is whole."""
+        if not any("misuses" in each.needs for each in self.budgets):
+            return ""
+        return next((f"{loss.count} {loss.meaning}" for loss in report.losses if loss.name == MISUSES_FULL), "")
 
     def _has_untraced(self, report: Report) -> bool:
         return not self.ignore_children and (any(target.children for target in report.targets)

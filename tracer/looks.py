@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -26,6 +27,7 @@ from tracer.errors import CannotTrace
 from tracer.judge.pointers import PointerGraph, PointerScan
 from tracer.judge.reachability import classify
 from tracer.report.model import ScanNote
+from tracer.scanning import Piece, scan_together
 from tracer.settings import Settings
 
 #: Bytes of a stack that are kept to say whose frame holds a pointer.
@@ -113,7 +115,7 @@ class Looks:
         return None
 
     def _look(self, tracee: Tracee, hold: Callable[[], AbstractContextManager[Stand]] | None) -> Look:
-        process, image, space = tracee.process, tracee.image, tracee.space
+        process, image, space, began = tracee.process, tracee.image, tracee.space, time.perf_counter()
         all_is_known = began_with_trace(tracee, self._settings) and not self._reader.hides_bytes()
         work = _Work(space, keeps=bool(self._settings.who_points_at))
 
@@ -124,10 +126,12 @@ class Looks:
 
         result = MemoryReader(process.pid, self._settings.max_image, hold=hold).read(ledger, work.add, work.begin)
         peeker = Peeker(process.pid, result.facts.mappings)
-        graph = work.scan.finish(peeker.words, peeker.are_vtables)
+        graph = work.finish().finish(peeker.words, peeker.are_vtables)
         kinds = np.full(len(result.ledger.keys), NOT_SCANNED, np.uint8)
         kinds[work.chosen] = classify(graph)
-        self._notes.append(ScanNote(process.pid, result.bytes_read, round(result.stopped_s, 4), result.streamed))
+        took = time.perf_counter() - began
+        self._notes.append(ScanNote(
+            process.pid, result.bytes_read, round(result.stopped_s, 4), round(took, 4), result.streamed))
         return Look(tracee.uid, replace(result.ledger, kinds=kinds), graph, result.facts, space, work.memory)
 
 
@@ -187,12 +191,15 @@ class _Work:
     def __init__(self, space: AddressSpace, *, keeps: bool) -> None:
         """keeps: parts of it are asked for later."""
         self._space, self._keeps = space, keeps
+        self._streamed = False
+        self._pieces: list[Piece] = []
         self.memory = KeptMemory()
         self.no_roots = np.zeros((0, 2), np.uint64)
         self.kernel = np.zeros(0, np.uint64)
 
     def begin(self, capture: Capture, facts: ImageFacts) -> None:
         """Take the blocks, and what is known of the memory that comes."""
+        self._streamed = facts.streamed
         self.chosen = apart(capture.addresses, capture.sizes)
         self.scan = PointerScan(capture.addresses[self.chosen], capture.sizes[self.chosen])
         self.scan.exclude(np.concatenate([facts.dead_stack, self.no_roots]))
@@ -206,9 +213,18 @@ class _Work:
 
     def add(self, start: int, words: np.ndarray) -> None:
         """Take one piece of memory."""
-        self.scan.add(start, words)
+        if self._streamed:
+            self.scan.add(start, words)
+        else:
+            self._pieces.append((start, words))
         if self._keeps:
             self.memory.add(start, words)
+
+    def finish(self) -> PointerScan:
+        """Look at what is left, and return the scan of all."""
+        scan_together(self.scan, self._pieces)
+        self._pieces.clear()
+        return self.scan
 
 
 def registers_of(thread: StoppedThread) -> Iterator[tuple[str, Sequence[int]]]:
@@ -220,10 +236,15 @@ def registers_of(thread: StoppedThread) -> Iterator[tuple[str, Sequence[int]]]:
 
 def apart(addresses: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the blocks that lie in no other one, i64 (k,), by address: a pool's blocks may lie in one of malloc's."""
-    order = np.lexsort((-sizes.astype(np.int64), addresses))
-    starts, ends = addresses[order], addresses[order] + sizes[order]
+    order = np.argsort(addresses, kind="stable")
+    starts = addresses[order]
     if not len(order):
         return order
+    if (starts[1:] == starts[:-1]).any():
+        # Of those that begin at one place the largest comes first. This sorts twice.
+        order = np.lexsort((-sizes.astype(np.int64), addresses))
+        starts = addresses[order]
+    ends = starts + sizes[order]
     before = np.maximum.accumulate(ends)
     inside = np.append(False, (starts[1:] < before[:-1]) | (starts[1:] == starts[:-1]))
     return np.asarray(order[~inside])

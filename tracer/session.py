@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -303,11 +303,11 @@ class Session:
                 due = time.monotonic_ns() >= self._clock.due
                 if not (due or over or self._asked):
                     continue
-                self._asked = False
+                asked, self._asked = self._asked, False
                 self._clock.advance()
                 made += due or over
                 over = over or made == settings.count
-                yield self.report(last=over)
+                yield replace(self.report(last=over), asked_for=asked)
                 if over:
                     return
 

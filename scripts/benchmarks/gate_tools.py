@@ -70,7 +70,7 @@ def _has_leak_sanitizer() -> bool:
 LEAKTRACE = Tool(
     "leaktrace",
     gate_readings.leaktrace,
-    ("{leaktrace}", "run", "--fail-on", "bytes>0", "--format", "json", "--output", "{report}"),
+    ("{leaktrace}", "run", "--reachability", "--fail-on", "verdict==lost", "--format", "json", "--output", "{report}"),
     children=("--follow-forks",),
     suppressions=("--suppressions", str(SUPPRESSIONS)),
     separator=("--",),

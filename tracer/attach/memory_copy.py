@@ -18,6 +18,7 @@ from tracer.attach.resident_pages import PAGE
 _libc = ct.CDLL(None, use_errno=True)
 _libc.process_vm_readv.argtypes = (ct.c_int, ct.c_void_p, ct.c_ulong, ct.c_void_p, ct.c_ulong, ct.c_ulong)
 _libc.process_vm_readv.restype = ct.c_ssize_t
+_libc.madvise.argtypes = (ct.c_void_p, ct.c_size_t, ct.c_int)
 
 #: UIO_MAXIOV (linux/uio.h): ranges in one call.
 MOST_RANGES = 1024
@@ -27,6 +28,7 @@ MOST_BYTES = 16 << 20
 LARGEST_GAP = 8 * PAGE
 #: asm-generic/mman.h; Python has it since 3.13.
 MAP_NORESERVE = 0x4000
+HUGE_PAGE = 2 << 20
 #: linux/mman.h, since Linux 5.14.
 MADV_POPULATE_WRITE = 23
 #: Copying threads; a third gains nothing where two share the memory's bandwidth.
@@ -117,12 +119,19 @@ class Buffer:
     def _touch(self, size: int) -> None:
         if not size:
             return
-        try:
-            self._memory.madvise(MADV_POPULATE_WRITE, 0, size)
-        except OSError as problem:
-            if problem.errno != errno.EINVAL:
-                raise
-            self.bytes[:size:PAGE] = 0
+        half = -(-size // 2 // HUGE_PAGE) * HUGE_PAGE
+        parts = [(0, half), (half, size - half)] if 0 < half < size else [(0, size)]
+        with ThreadPoolExecutor(len(parts)) as pool:
+            for wait in [pool.submit(self._touch_part, *part) for part in parts]:
+                wait.result()
+
+    def _touch_part(self, begin: int, size: int) -> None:
+        # Not by mmap.madvise(), which holds the interpreter's lock.
+        if not _libc.madvise(self.address + begin, size, MADV_POPULATE_WRITE):
+            return
+        if ct.get_errno() != errno.EINVAL:
+            raise OSError(ct.get_errno(), os.strerror(ct.get_errno()))
+        self.bytes[begin : begin + size : PAGE] = 0
 
     def words(self, place: int, size: int) -> np.ndarray:
         """Return a part, in bytes, as u64; it changes with the next copy."""

@@ -39,6 +39,7 @@ LEFT_TO_OTHERS = 2
 class ImageFacts:
     """What is known of a process whose threads stand, beside its memory.
 
+    streamed: its memory is larger than the buffer, so that each piece of it goes before the next one comes.
     not_stopped: threads that ran meanwhile; dead_stack, heap_ranges: address ranges, u64 (k, 2), see image_ranges.
     """
 
@@ -47,6 +48,7 @@ class ImageFacts:
     mappings: tuple[Mapping, ...]
     dead_stack: np.ndarray
     heap_ranges: np.ndarray
+    streamed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class MemoryReader:
         """Copy everything while its threads stand, with what ledger() gives then, and hand it on when they run again.
 
         begin(ledger's value, facts) comes first, then consume(address, words): a piece of memory, u64 (n,), valid until
-        it returns; small gaps in it and bytes that cannot be read are zeros. Pieces come in order, each address once.
+        it returns, or if not streamed for good; small gaps in it and bytes that cannot be read are zeros. Pieces come in order, each address once.
         Raises ProcessLookupError if the process ends or becomes another program meanwhile, CannotTrace if it may not be
         read, and what hold raises.
         """
@@ -98,10 +100,10 @@ class MemoryReader:
             with self._hold() as stand:
                 mappings, ranges, left_out = self._look()
                 layout = lay_out(ranges)
+                streamed = layout.size > buffer.capacity
                 facts = ImageFacts(stand.threads, stand.not_stopped, mappings,
                                    dead_stack(mappings, stand.threads, all_stopped=not stand.not_stopped),
-                                   heap_ranges(mappings, self._words_at))
-                streamed = layout.size > buffer.capacity
+                                   heap_ranges(mappings, self._words_at), streamed)
                 if streamed:
                     value = ledger()
                     begin(value, facts)

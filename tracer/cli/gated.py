@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,7 +23,7 @@ from tracer.judge import budget
 from tracer.judge.baseline import Baseline
 from tracer.judge.builtin_suppressions import BUILTIN
 from tracer.judge.suppressions import Suppressions, parse, print_suppression
-from tracer.report import github, json, judged, junit, sarif
+from tracer.report import github, json, judged, junit, sarif, text
 from tracer.report.model import Judgement, Outcome, Report
 
 #: Seconds between looks at growth, where a budget speaks of it; else the one report is that of the end.
@@ -31,6 +32,8 @@ ALL = 1 << 30
 #: What a terminal sends to a whole process group, the command included.
 FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+#: Asks for a report at once; not SIGUSR1 as elsewhere, which is the command's.
+REPORT_NOW = signal.SIGRTMIN
 PR_SET_CHILD_SUBREAPER = 36
 #: Bytes of a suppression file or a baseline.
 LARGEST_INPUT = 64 << 20
@@ -44,7 +47,7 @@ def run(options: dict[str, Any]) -> int:
     try:
         with ExitStack() as files:
             outputs = _Outputs(options, lambda path: files.enter_context(_open_output(path, user)))
-            report, status = _trace(options, gate)
+            report, status = _trace(options, gate, outputs.write_meanwhile)
             if report is None:
                 return status
             judgement = gate.judge(report, status)
@@ -115,6 +118,13 @@ class _Outputs:
         self._junit = open_(options["junit"]) if options["junit"] else None
         self._sarif = open_(options["sarif"]) if options["sarif"] else None
 
+    def write_meanwhile(self, report: Report) -> None:
+        """Write a report that was asked for while the command runs; nothing is judged yet."""
+        if self._options["format"] == "json":
+            json.write(report, self._main)
+        else:
+            text.write(replace(report, findings=report.findings[: self._options["top"]]), self._main)
+
     def write(self, report: Report, judgement: Judgement) -> None:
         """Write the judgement in every form that was asked for."""
         if self._options["format"] == "json":
@@ -146,8 +156,8 @@ def _is_runtime(module: str | None) -> bool:
     return (module or "").rpartition("/")[2].startswith(("libc.so", "libc-", "ld-linux", "ld-musl"))
 
 
-def _trace(options: dict[str, Any], gate: Gate) -> tuple[Report | None, int]:
-    """Run the command to its end; return the last report and the command's exit code."""
+def _trace(options: dict[str, Any], gate: Gate, write: Callable[[Report], None]) -> tuple[Report | None, int]:
+    """Run the command to its end; return the last report and the command's exit code. write: one that is asked for."""
     growth = any("growth_bytes_per_s" in each.needs for each in gate.budgets)
     names = {"words", "budgets", "error_exitcode", "suppressions", "no_default_suppressions", "print_suppressions",
              "baseline", "ignore_children", "junit", "sarif", "github", "output", "top"}
@@ -174,8 +184,11 @@ def _trace(options: dict[str, Any], gate: Gate) -> tuple[Report | None, int]:
         session.on_command_end = lambda others: console.say(
             f"the command has ended; {others} process{'es' if others > 1 else ''} that it left "
             f"{'are' if others > 1 else 'is'} followed to the end")
+        signal.signal(REPORT_NOW, lambda *_: session.ask())
         for report in session.reports():
             last = report
+            if report.asked_for and not report.last:
+                write(report)
         status = command.wait()
         left = _left_behind(session.helpers())
     if left:

@@ -13,8 +13,11 @@ from typing import TextIO
 from xml.etree import ElementTree
 
 from symbolizer.frame import Frame
+from tracer.report import for_machines
+from tracer.report.misuse_model import Misuse
+from tracer.report.misuses import sentence
 from tracer.report.model import Judged, Judgement, Outcome, Report
-from tracer.report.wording import amount, held
+from tracer.report.wording import held
 
 # What XML 1.0 (section 2.2) has no way to write, and carriage returns, which every parser turns into newlines.
 _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -26,9 +29,13 @@ def write(report: Report, judgement: Judgement, out: TextIO) -> None:
     """Write one document: a suite for each process, and one for what concerns the run as a whole, if anything does."""
     root = ElementTree.Element("testsuites", name="leaktrace")
     writer = _Writer(root, report)
-    for pid, comm in _processes(report, judgement).items():
+    misuses = report.misuses.found if report.misuses is not None else ()
+    failed = for_machines.failed_on_misuses(judgement)
+    for pid, comm in _processes(report, judgement, misuses).items():
+        suite, class_name = writer.process(pid, comm)
         sites = [site for site in judgement.sites if site.finding.pid == pid]
-        writer.process(pid, comm, sites, clean=report.complete and not judgement.failed_totals)
+        writer.sites(suite, class_name, sites, clean=report.complete and not judgement.failed_totals)
+        writer.misuses(suite, class_name, [misuse for misuse in misuses if misuse.pid == pid], failed)
     writer.run(judgement)
     _count(root)
     root.set("time", f"{report.elapsed_s:.3f}")
@@ -39,9 +46,10 @@ def write(report: Report, judgement: Judgement, out: TextIO) -> None:
     out.flush()
 
 
-def _processes(report: Report, judgement: Judgement) -> dict[int, str]:
+def _processes(report: Report, judgement: Judgement, misuses: Iterable[Misuse]) -> dict[int, str]:
+    others = [site.finding.pid for site in judgement.sites] + [misuse.pid for misuse in misuses]
     names = {target.pid: target.comm for target in report.targets}
-    return names | {site.finding.pid: "" for site in judgement.sites if site.finding.pid not in names}
+    return names | {pid: "" for pid in others if pid not in names}
 
 
 class _Writer:
@@ -52,19 +60,38 @@ class _Writer:
         self._report = report
         self._names: Counter[tuple[str, str]] = Counter()
 
-    def process(self, pid: int, comm: str, sites: list[Judged], *, clean: bool) -> None:
+    def process(self, pid: int, comm: str) -> tuple[ElementTree.Element, str]:
+        """Add the suite of a process; return it and what its cases have for a class."""
         suite = self._suite(f"{comm} (pid {pid})" if comm else f"pid {pid}")
         # Jenkins takes what precedes the last dot for a package.
-        class_name = f"leaktrace.{comm.replace('.', '_') or 'process'}"
+        return suite, f"leaktrace.{comm.replace('.', '_') or 'process'}"
+
+    def sites(self, suite: ElementTree.Element, class_name: str, sites: list[Judged], *, clean: bool) -> None:
+        """Add a case for each site; clean: without any, it may be said that nothing leaks."""
         for site in sites:
             case = self._case(suite, class_name, _name(site))
+            verdict = for_machines.verdict(site.finding)
             if site.outcome is Outcome.FAILED:
-                message = f"{held(site.finding)}, over the budget: {site.reason}"
+                message = f"{held(site.finding)}, over the budget: {site.reason}{f'. {verdict}' if verdict else ''}"
                 _result(case, "failure", "outstanding-memory", message, map(_line, site.finding.frames))
             elif site.outcome in (Outcome.SUPPRESSED, Outcome.KNOWN):
-                _result(case, "skipped", site.outcome.value, site.reason, [held(site.finding)])
+                _result(case, "skipped", site.outcome.value, site.reason,
+                        [held(site.finding), *([verdict] if verdict else [])])
+            elif verdict:
+                _output(case, [f"{held(site.finding)}. {verdict}"])
         if clean and not sites:
             self._case(suite, class_name, "no leaks")
+
+    def misuses(self, suite: ElementTree.Element, class_name: str, misuses: list[Misuse], failed: str) -> None:
+        """Add a case for each wrong free; failed: the expressions over the budget that name them."""
+        for misuse in misuses:
+            name = f"{for_machines.title(misuse)} [{for_machines.fingerprint(misuse)[:_FINGERPRINT]}]"
+            case = self._case(suite, class_name, name)
+            lines = [line for done, frames in for_machines.stacks(misuse) for line in (f"{done}:", *map(_line, frames))]
+            if failed:
+                _result(case, "failure", "misused-free", f"{sentence(misuse)}, over the budget: {failed}", lines)
+            else:
+                _output(case, [sentence(misuse), *lines])
 
     def run(self, judgement: Judgement) -> None:
         report = self._report
@@ -79,11 +106,10 @@ class _Writer:
             _result(case, "error", "incomplete", "memory may be missing from the report", losses)
         for expression in judgement.failed_totals:
             case = self._case(suite, "leaktrace.run", expression)
-            totals = report.totals
-            message = f"{amount(totals.live_bytes, totals.live_count)} in total, over the budget: {expression}"
+            message = f"{for_machines.in_total(report, expression)}, over the budget: {expression}"
             _result(case, "failure", "total-over-budget", message, [])
         if notes:
-            ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(notes))
+            _output(suite, notes)
 
     def _suite(self, name: str) -> ElementTree.Element:
         # Ant's schema has the time of day as people on the machine see it, without a zone.
@@ -101,6 +127,10 @@ class _Writer:
 def _result(case: ElementTree.Element, tag: str, kind: str, message: str, lines: Iterable[str]) -> None:
     result = ElementTree.SubElement(case, tag, type=kind, message=_clean(message))
     result.text = _clean("\n".join([message, *lines]))
+
+
+def _output(element: ElementTree.Element, lines: Iterable[str]) -> None:
+    ElementTree.SubElement(element, "system-out").text = _clean("\n".join(lines))
 
 
 def _count(root: ElementTree.Element) -> None:

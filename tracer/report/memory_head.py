@@ -11,6 +11,8 @@ from tracer.report.memory_model import MemoryHead, MemoryLimit, MemoryPart
 
 #: Parts that have a line of their own; the smaller ones share one.
 LINES = 4
+#: Parts that are named in the line of all small ones.
+NAMED = 2
 #: A part below this share of resident memory is not worth a line of its own.
 _WORTH = 0.02
 #: Of outstanding bytes, what is not resident is said from this share on.
@@ -121,7 +123,9 @@ def _parts(head: MemoryHead) -> Iterator[str]:
     for part in large:
         yield _line(part, _label(head, part.name))
     if small:
-        named = ", ".join(f"{_SHORT.get(part.name, part.name)} {wording.size(part.bytes)}" for part in small)
+        named = ", ".join(f"{_SHORT.get(part.name, part.name)} {wording.size(part.bytes)}" for part in small[:NAMED])
+        if len(small) > NAMED:
+            named += " and others"
         yield _line(MemoryPart("", sum(part.bytes for part in small)), named if len(small) > 1
                     else _label(head, small[0].name))
 

@@ -31,11 +31,15 @@ class Reachability:
 
 @dataclass(frozen=True, slots=True)
 class ScanNote:
-    """A look at the memory of one process: bytes read, seconds that it stood still. failed: why there is nothing."""
+    """A look at the memory of one process: bytes read, seconds that it stood still, and that it all took.
+
+    streamed: it was larger than the copy, and stood while it was looked at. failed: why there is nothing.
+    """
 
     pid: int
     bytes_read: int = 0
     stopped_s: float = 0.0
+    took_s: float = 0.0
     streamed: bool = False
     failed: str | None = None
 
@@ -156,7 +160,7 @@ class Report:
     """One moment of one trace. notes: one sentence each on what its stacks lack, and what would bring it.
 
     misuses: frees that are wrong, None where they were not asked for.
-    untraced: processes that should have been traced and were not, by reason. follows: processes come and go.
+    untraced: processes that should have been traced and were not, by reason. follows: processes come and go. asked_for: by a signal.
     """
 
     taken: datetime
@@ -174,6 +178,7 @@ class Report:
     untraced: tuple[tuple[str, int], ...] = ()
     misuses: Misuses | None = None
     follows: bool = False
+    asked_for: bool = False
     reachability: Reachability | None = None
     scans: tuple[ScanNote, ...] = ()
     pointers: tuple[PointerNote, ...] = ()

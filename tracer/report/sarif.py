@@ -6,21 +6,27 @@ Sections are those of https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os
 from __future__ import annotations
 
 import json
-import posixpath
+from dataclasses import asdict
 from datetime import UTC
 from typing import Any, TextIO
-from urllib.parse import quote
 
 from symbolizer.frame import Frame
-from tracer.report.model import Finding, Judged, Judgement, LossNote, Outcome, Report, Target
-from tracer.report.wording import amount, below, held
+from tracer.report import for_machines
+from tracer.report.misuse_model import Kind, Misuse
+from tracer.report.misuses import sentence
+from tracer.report.model import Finding, Judged, Judgement, LossNote, Outcome, Report
+from tracer.report.sarif_places import SOURCE_ROOT, Files, file_uri, frame_of, message, place_of
+from tracer.report.wording import held
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-#: The name that GitHub and others know for the folder of the sources.
-SOURCE_ROOT = "%SRCROOT%"
 FINGERPRINT = "leaktraceFingerprint/v1"
 
 _SITE, _TOTAL = "outstanding-memory", "total-over-budget"
+_MISUSES = {
+    Kind.MISMATCH: "leaktrace/mismatched-free",
+    Kind.DOUBLE: "leaktrace/double-free",
+    Kind.UNKNOWN: "leaktrace/unknown-free",
+}
 _RULES: tuple[dict[str, Any], ...] = (
     {
         "id": _SITE,
@@ -35,13 +41,41 @@ _RULES: tuple[dict[str, Any], ...] = (
     {
         "id": _TOTAL,
         "name": "TotalOverBudget",
-        "shortDescription": {"text": "More memory in total than allowed"},
-        "fullDescription": {"text": "All call sites together hold more memory at the end of the run than allowed."},
-        "help": {"text": "Look at the largest call sites of the report first."},
+        "shortDescription": {"text": "More in total than allowed"},
+        "fullDescription": {"text": "A sum over the run, of memory held at its end or of misused frees, is too large."},
+        "help": {"text": "Look at the largest call sites and the most frequent misused frees of the report first."},
         "defaultConfiguration": {"level": "error"},
         "properties": {"tags": ["memory", "leak"]},
     },
+    {
+        "id": _MISUSES[Kind.MISMATCH],
+        "name": "MismatchedFree",
+        "shortDescription": {"text": "A block is freed by a function of another kind"},
+        "fullDescription": {"text": "A block of malloc, new or new[] is freed by what is not its counterpart."},
+        "help": {"text": "Use free for malloc, delete for new and delete[] for new[]."},
+        "defaultConfiguration": {"level": "warning"},
+        "properties": {"tags": ["memory", "free"]},
+    },
+    {
+        "id": _MISUSES[Kind.DOUBLE],
+        "name": "DoubleFree",
+        "shortDescription": {"text": "A block is freed twice"},
+        "fullDescription": {"text": "A block is freed that was freed before, and was not given out again since."},
+        "help": {"text": "Find out which of the two places owns the block; the other one must not free it."},
+        "defaultConfiguration": {"level": "warning"},
+        "properties": {"tags": ["memory", "free"]},
+    },
+    {
+        "id": _MISUSES[Kind.UNKNOWN],
+        "name": "UnknownFree",
+        "shortDescription": {"text": "What is freed is no block"},
+        "fullDescription": {"text": "An address is freed that no allocator gave, or that was freed long before."},
+        "help": {"text": "Find out where the pointer comes from; it may lead into a block, or to other memory."},
+        "defaultConfiguration": {"level": "warning"},
+        "properties": {"tags": ["memory", "free"]},
+    },
 )
+_INDEX = {rule["id"]: index for index, rule in enumerate(_RULES)}
 
 
 def write(report: Report, judgement: Judgement, out: TextIO, *, folder: str, version: str) -> None:
@@ -56,16 +90,19 @@ def write(report: Report, judgement: Judgement, out: TextIO, *, folder: str, ver
 
 def document(report: Report, judgement: Judgement, *, folder: str, version: str) -> dict[str, Any]:
     """Return the log as JSON's own types."""
-    files = _Files(folder, {target.pid: target for target in report.targets})
+    files = Files(folder, {target.pid: target for target in report.targets})
     results = [_total(expression, report, files) for expression in judgement.failed_totals]
     results += [_result(site, files) for site in judgement.sites if site.outcome is not Outcome.PASSED]
+    if report.misuses is not None:
+        reason = for_machines.failed_on_misuses(judgement)
+        results += [_misuse(misuse, reason, files) for misuse in report.misuses.found]
     return {
         "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [{
             "tool": {"driver": {"name": "leaktrace", "version": version, "rules": list(_RULES)}},
             "invocations": [_invocation(report, judgement)],
-            "originalUriBaseIds": {SOURCE_ROOT: {"uri": _file_uri(folder.rstrip("/") + "/")}},
+            "originalUriBaseIds": {SOURCE_ROOT: {"uri": file_uri(folder.rstrip("/") + "/")}},
             "results": results,
         }],
     }
@@ -74,7 +111,7 @@ def document(report: Report, judgement: Judgement, *, folder: str, version: str)
 def _invocation(report: Report, judgement: Judgement) -> dict[str, Any]:
     notices = [_notice(loss) for loss in report.losses]
     if not report.complete:
-        notices.insert(0, {"level": "error", "descriptor": {"id": "incomplete"}, "message": _message(
+        notices.insert(0, {"level": "error", "descriptor": {"id": "incomplete"}, "message": message(
             "The measurement is not complete: memory may be missing from the results.")})
     return {
         "executionSuccessful": report.complete,
@@ -83,7 +120,7 @@ def _invocation(report: Report, judgement: Judgement) -> dict[str, Any]:
         "toolExecutionNotifications": notices,
         "toolConfigurationNotifications": [
             {"level": "warning", "descriptor": {"id": "unused-suppression"},
-             "message": _message(f"Nothing matched the suppression {name}.")}
+             "message": message(f"Nothing matched the suppression {name}.")}
             for name in judgement.unused_suppressions],
     }
 
@@ -92,48 +129,82 @@ def _notice(loss: LossNote) -> dict[str, Any]:
     return {
         "level": "warning",
         "descriptor": {"id": loss.name},
-        "message": _message(f"{loss.count} {loss.meaning}. Remedy: {loss.remedy}."),
+        "message": message(f"{loss.count} {loss.meaning}. Remedy: {loss.remedy}."),
         "properties": {"count": loss.count, "bytes": loss.bytes},
     }
 
 
-def _total(expression: str, report: Report, files: _Files) -> dict[str, Any]:
+def _total(expression: str, report: Report, files: Files) -> dict[str, Any]:
     totals = report.totals
-    total = amount(totals.live_bytes, totals.live_count)
     first = report.targets[0].pid if report.targets else 0
     return {
         "ruleId": _TOTAL,
-        "ruleIndex": 1,
+        "ruleIndex": _INDEX[_TOTAL],
         "level": "error",
-        "message": _message(f"{total} in total, over the budget: {expression}."),
+        "message": message(f"{for_machines.in_total(report, expression)}, over the budget: {expression}."),
         "locations": [{"physicalLocation": files.program((), first)}],
         "partialFingerprints": {FINGERPRINT: expression},
-        "properties": {"bytes": totals.live_bytes, "count": totals.live_count, "reason": expression},
+        "properties": {"bytes": totals.live_bytes, "count": totals.live_count, "reason": expression,
+                       "misuses": report.misuses.count if report.misuses is not None else None},
     }
 
 
-def _result(site: Judged, files: _Files) -> dict[str, Any]:
+def _result(site: Judged, files: Files) -> dict[str, Any]:
     finding = site.finding
     failed = site.outcome is Outcome.FAILED
     blamed = files.blamed(finding.frames)
     what = held(finding)
     by = f", allocated by {blamed.function}" if blamed and blamed.function else ""
     reason = f"Over the budget: {site.reason}" if failed else f"Accepted: {site.reason}"
+    verdict = for_machines.verdict(finding)
     result = {
         "ruleId": _SITE,
-        "ruleIndex": 0,
+        "ruleIndex": _INDEX[_SITE],
         "level": "error" if failed else "note",
-        "message": _message(f"{what}{by}. {reason}."),
-        "locations": [_place(blamed, files.source(blamed) or files.program(finding.frames, finding.pid))],
+        "message": message(f"{what}{by}. {reason}.{f' {verdict}.' if verdict else ''}"),
+        "locations": [place_of(blamed, files.source(blamed) or files.program(finding.frames, finding.pid))],
         "partialFingerprints": {FINGERPRINT: site.fingerprint} if site.fingerprint else {},
         "properties": _figures(finding) | {"outcome": site.outcome.value, "reason": site.reason},
     }
     if finding.frames:
-        result["stacks"] = [{"message": _message("Where it was allocated, innermost call first."),
-                             "frames": [_frame(frame, files) for frame in finding.frames]}]
+        result["stacks"] = [_stack("allocated", finding.frames, files)]
     if not failed:
         result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": site.reason}]
     return result
+
+
+def _misuse(misuse: Misuse, failed: str, files: Files) -> dict[str, Any]:
+    """Return the result of a wrong free; failed: the expressions over the budget that name them."""
+    blamed = files.blamed(misuse.freed)
+    rule = _MISUSES[misuse.kind]
+    stacks = for_machines.stacks(misuse)
+    return {
+        "ruleId": rule,
+        "ruleIndex": _INDEX[rule],
+        "level": "error" if failed else "warning",
+        "message": message(f"{sentence(misuse)}.{f' Over the budget: {failed}.' if failed else ''}"),
+        "locations": [place_of(blamed, files.source(blamed) or files.program(misuse.freed, misuse.pid))],
+        "relatedLocations": [_related(done, frames, misuse.pid, files)
+                             for done, frames in stacks if done != "freed"],
+        "stacks": [_stack(done, frames, files) for done, frames in stacks],
+        "partialFingerprints": {FINGERPRINT: for_machines.fingerprint(misuse)},
+        "properties": {
+            "pid": misuse.pid, "count": misuse.count, "kind": misuse.kind.value, "allocated_by": misuse.allocated_by,
+            "freed_by": misuse.freed_by, "freed_before_by": misuse.freed_before_by, "reason": failed,
+        },
+    }  # fmt: skip
+
+
+def _related(done: str, frames: tuple[Frame, ...], pid: int, files: Files) -> dict[str, Any]:
+    blamed = files.blamed(frames)
+    by = f" by {blamed.function}" if blamed and blamed.function else ""
+    return place_of(blamed, files.source(blamed) or files.program(frames, pid)) | {
+        "message": message(f"It was {done} here{by}.")}
+
+
+def _stack(done: str, frames: tuple[Frame, ...], files: Files) -> dict[str, Any]:
+    return {"message": message(f"Where it was {done}, innermost call first."),
+            "frames": [frame_of(frame, files) for frame in frames]}
 
 
 def _figures(finding: Finding) -> dict[str, Any]:
@@ -142,73 +213,11 @@ def _figures(finding: Finding) -> dict[str, Any]:
         "allocated_bytes": finding.allocated_bytes, "allocated_count": finding.allocated_count,
         "freed_count": finding.freed_count, "oldest_s": finding.oldest_s,
         "growth_bytes_per_s": finding.growth_bytes_per_s, "relative_error": finding.error, "stacks": finding.stacks,
+        "verdict": finding.verdict, "confidence": finding.confidence, "reachability": _kinds(finding),
     }  # fmt: skip
 
 
-def _frame(frame: Frame, files: _Files) -> dict[str, Any]:
-    made: dict[str, Any] = {"location": _place(frame, files.source(frame))}
-    if frame.module:
-        made["module"] = frame.module
-    # As text: many readers have no 64-bit unsigned numbers, which addresses in the kernel are.
-    made["properties"] = {"address": f"{frame.address:#x}", "offset": frame.offset, "build_id": frame.build_id,
-                          "inlined": frame.inlined, "repeats": frame.repeats}
-    return made
-
-
-def _place(frame: Frame | None, physical: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a location: the physical one if any, and the function, or a sentence on why it has no name."""
-    place: dict[str, Any] = {"physicalLocation": physical} if physical else {}
-    if frame and frame.function:
-        place["logicalLocations"] = [{"fullyQualifiedName": frame.function, "kind": "function"}]
-    elif frame:
-        place["message"] = _message(f"No name is known for this call: {(frame.why or 'unknown').replace('_', ' ')}.")
-    return place
-
-
-class _Files:
-    """Turns paths into SARIF's locations."""
-
-    def __init__(self, folder: str, targets: dict[int, Target]) -> None:
-        self._folder = folder
-        self._targets = targets
-
-    def blamed(self, frames: tuple[Frame, ...]) -> Frame | None:
-        """Return the innermost frame in the sources; failing that in any known source, with a name, or at all.
-
-        The standard library's headers are known sources too, and nobody looks there for a leak.
-        """
-        wishes = (lambda frame: below(self._folder, frame.file) and frame.line, lambda frame: frame.file and frame.line,
-                  lambda frame: frame.function, lambda frame: True)
-        return next((frame for wish in wishes for frame in frames if wish(frame)), None)
-
-    def source(self, frame: Frame | None) -> dict[str, Any] | None:
-        """Return file and line of a frame, None without either."""
-        if not frame or not frame.file or not frame.line:
-            return None
-        return {"artifactLocation": self._artifact(frame.file), "region": {"startLine": frame.line}}
-
-    def program(self, frames: tuple[Frame, ...], pid: int) -> dict[str, Any]:
-        """Return something to point to where no source is known: GitHub rejects a whole log for one bare result."""
-        target = self._targets.get(pid)
-        module = next((frame.module for frame in frames if frame.module), None) or (target.exe if target else None)
-        return {"artifactLocation": self._artifact(module or ".")}
-
-    def _artifact(self, path: str) -> dict[str, Any]:
-        relative = below(self._folder, path)
-        if relative:
-            return {"uri": _quoted(relative), "uriBaseId": SOURCE_ROOT}
-        return {"uri": _file_uri(posixpath.normpath(posixpath.join(self._folder, path)))}
-
-
-def _file_uri(path: str) -> str:
-    # Two slashes at the start would name a host.
-    return "file:///" + _quoted(path.lstrip("/"))
-
-
-def _quoted(path: str) -> str:
-    return quote(path, errors="replace")
-
-
-def _message(text: str) -> dict[str, str]:
-    """Return a message that reads as the text: braces doubled (3.11.5), and `operator[](int)` no link (3.11.6)."""
-    return {"text": text.replace("{", "{{").replace("}", "}}").replace("](", "] (")}
+def _kinds(finding: Finding) -> dict[str, dict[str, int]] | None:
+    if finding.reachability is None:
+        return None
+    return {kind: {"bytes": size, "count": count} for kind, (size, count) in asdict(finding.reachability).items()}

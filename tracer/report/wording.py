@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from symbolizer.frame import Frame
 from tracer.report.model import Finding
 
+#: Files of the C and C++ runtimes, whose functions allocate for others.
+_RUNTIME = ("libc.so", "libc-", "libc++", "libstdc++.so", "ld-linux", "ld-musl", "libpthread")
+
 
 def amount(size: int, count: int) -> str:
     """Return bytes and blocks in words."""
@@ -38,7 +41,12 @@ def blocks(count: int) -> str:
 def known_by(frames: Sequence[Frame]) -> str | None:
     """Return the function that a reader knows a site by, the innermost of the program's own; None without any name."""
     named = [frame for frame in frames if frame.function is not None]
-    return next((frame for frame in named if frame.line), named[0]).function if named else None
+    own = [frame for frame in named if not _is_runtime(frame.module)]
+    return (own or named)[0].function if named else None
+
+
+def _is_runtime(module: str | None) -> bool:
+    return (module or "").rpartition("/")[2].startswith(_RUNTIME)
 
 
 def below(folder: str | None, file: str | None) -> str | None:

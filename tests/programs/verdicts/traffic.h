@@ -48,7 +48,8 @@ static inline void *filled(void *block, size_t size)
 	return memset(block, 'x', size);
 }
 
-static void *tables[TABLES];
+/* Volatile: what is never read again would not be kept. */
+static void *volatile tables[TABLES];
 static void *cached[CACHED];
 static struct { void *block; long ends; } sessions[SESSIONS];
 

@@ -10,14 +10,16 @@ import pytest
 from symbolizer.frame import Frame
 from tests.unit.tracer.report.conftest import FINDING, REPORT
 from tracer.errors import ExitCode
-from tracer.gate import Gate
+from tracer.gate import MISUSES_FULL, Gate
 from tracer.judge.baseline import Baseline
 from tracer.judge.budget import parse
 from tracer.judge.builtin_suppressions import BUILTIN
 from tracer.judge.fingerprint import fingerprint
 from tracer.judge.suppressions import Suppressions
 from tracer.judge.suppressions import parse as parse_suppressions
-from tracer.report.model import Finding, Outcome, Report
+from tracer.losses import loss_index
+from tracer.report.misuse_model import Kind, Misuse, Misuses
+from tracer.report.model import Finding, LossNote, Outcome, Report
 
 
 def finding(rank: int, function: str, size: int, count: int = 1, *, module: str = "/bin/app") -> Finding:
@@ -180,3 +182,24 @@ def test_nothing_to_judge() -> None:
     """A run that holds nothing passes."""
     judgement = gate("bytes>=0", "total_bytes>0").judge(report(), 0)
     assert (judgement.sites, judgement.failed_totals, judgement.exit_code) == ((), (), 0)
+
+
+FULL = LossNote("misuses_full", 7, 0, "misused frees are missing from the report: no room", "mend those that are named")
+ONE_WRONG = Misuses((Misuse(Kind.UNKNOWN, 1, 1, None, "free", None, None, (), None),))
+
+
+@pytest.mark.parametrize(("budget", "misuses", "losses", "code"), [
+    ("misuses>1", ONE_WRONG, (FULL,), ExitCode.INCOMPLETE), ("misuses>1 and bytes>1M", ONE_WRONG, (FULL,), ExitCode.INCOMPLETE),
+    ("misuses>0", ONE_WRONG, (FULL,), 23), ("misuses>1", ONE_WRONG, (), 0), ("bytes>1M", ONE_WRONG, (FULL,), 0),
+    ("misuses>1", ONE_WRONG, (replace(FULL, name="sites_full"),), 0),
+])  # fmt: skip
+def test_a_count_of_wrong_frees_that_is_too_small(budget: str, misuses: Misuses, losses: tuple[LossNote, ...], code: int) -> None:
+    """Where wrong frees found no room, a budget of them may fail, and is never said to be kept."""
+    judgement = gate(budget).judge(replace(TWO, misuses=misuses, losses=losses), 0)
+    assert judgement.exit_code == code
+    assert (judgement.conclusion == "NOT CERTAIN: 7 misused frees are missing from the report: no room") is (code == 4)
+
+
+def test_the_loss_has_that_name() -> None:
+    """The name the gate looks for is that of a loss."""
+    assert loss_index(MISUSES_FULL) >= 0

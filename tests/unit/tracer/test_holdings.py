@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -15,8 +15,9 @@ from symbolizer.symbolizer import Symbolizer
 from tests.unit.tracer.conftest import DEPTH, stack
 from tests.unit.tracer.test_naming import Jit, Names
 from tracer import records
-from tracer.collect.snapshot import Retired, Snapshot, gained, merge_sites
-from tracer.holdings import Holdings, Sites, totals_of
+from tracer.collect.snapshot import NOT_SCANNED, Blocks, Members, Retired, Snapshot, gained, merge_sites
+from tracer.holdings import KINDS, Holdings, Sites, kinds_of, totals_of
+from tracer.judge.reachability import Kind
 from tracer.limits import MAX_SLOTS
 from tracer.naming import BATCH, StackNamer
 from tracer.report.model import Totals
@@ -274,3 +275,112 @@ def test_hundreds_of_processes_with_thousands_of_stacks() -> None:
     assert len(world.pool) == len(sites.snapshot) == stacks == len(world.names.asked)
     assert sites.snapshot.live_count.sum() == processes * stacks * 2 + 1
     assert len(sites.shares.uid) == processes * stacks
+
+
+Found = tuple[int, int, int, int]
+
+
+def row_at(snapshot: Snapshot, slot: int, offset: int) -> int:
+    """Return the row of the stack that calls there."""
+    return int(np.flatnonzero(snapshot.stacks["addresses"][:, 0] == start_of(slot) + offset + 1)[0])
+
+
+def with_found(made: Snapshot, slot: int, *blocks: Found) -> Snapshot:
+    """Return the snapshot with blocks of SIZE: address, offset of the call, weight, and how it is reached."""
+    rows = np.array([row_at(made, slot, offset) for _, offset, _, _ in blocks], np.int64)
+    addresses, _, weights, kinds = np.array(blocks, np.int64).reshape(-1, 4).T
+    return replace(made, blocks=Blocks(addresses.astype(np.uint64), np.full(len(blocks), SIZE, np.uint64), np.zeros(len(blocks), np.int64),
+                                       weights.astype(np.uint64), rows, kinds.astype(np.uint8)))
+
+
+def with_members(made: Snapshot, slot: int, keys: dict[int, int]) -> Snapshot:
+    """Return the snapshot with the sites behind it; keys: with the offset of the call."""
+    rows = np.array([row_at(made, slot, offset) for offset in keys.values()], np.int64)
+    return replace(made, members=Members(np.array([*keys], np.uint64), rows))
+
+
+def per_offset(world: World, sites: Sites, figures: np.ndarray) -> dict[int, object]:
+    """Return a figure of each site by the offset of its call."""
+    return {offset: figures[row].tolist() for offset, row in rows_of(world, sites).items()}
+
+
+def rows_of(world: World, sites: Sites) -> dict[int, int]:
+    found = {}
+    for row in range(len(sites.snapshot)):
+        (asked,) = {offset for _, offset, address, _ in world.names.asked if address == sites.frames(row)[-1].address}
+        found[asked - 1] = row
+    return found
+
+
+def test_how_blocks_are_reached() -> None:
+    """Bytes and blocks of each row by kind, each as often as it stands for; what nobody looked at is in none."""
+    made = with_found(snapshot((at(0, 0x10), 9, 0), (at(0, 0x20), 9, 0)), 0, (16, 0x10, 1, Kind.DEFINITELY), (32, 0x10, 3, Kind.DEFINITELY),
+                      (48, 0x10, 1, Kind.REACHABLE), (64, 0x20, 2, Kind.POSSIBLY), (80, 0x20, 5, NOT_SCANNED))
+    kinds = kinds_of(made)
+    assert kinds.shape == (2, KINDS, 2) and len(Kind) == KINDS
+    expected = np.zeros((2, KINDS, 2), np.int64)
+    expected[row_at(made, 0, 0x10), Kind.DEFINITELY] = 4 * SIZE, 4
+    expected[row_at(made, 0, 0x10), Kind.REACHABLE] = SIZE, 1
+    expected[row_at(made, 0, 0x20), Kind.POSSIBLY] = 2 * SIZE, 2
+    assert kinds.tolist() == expected.tolist()
+    assert made.blocks is not None
+    for nothing in (replace(made, blocks=None), replace(made, blocks=replace(made.blocks, kinds=None))):
+        assert not kinds_of(nothing).any()
+
+
+def test_kinds_of_live_and_ended_processes_add_up() -> None:
+    """A site's blocks are counted by kind over all processes, each as of its own look; and those of ended ones apart."""
+    world = World()
+    world.holdings.end(70, with_found(snapshot((at(0, 0x10), 5, 1), (at(0, 0x20), 3, 0)), 0, (16, 0x10, 1, Kind.DEFINITELY),
+                                      (32, 0x20, 1, Kind.REACHABLE)))
+    world.holdings.end(71, with_found(snapshot((at(1, 0x10), 7, 0)), 1, (16, 0x10, 2, Kind.DEFINITELY)))
+    now = with_found(snapshot((at(2, 0x10), 2, 0), (at(2, 0x30), 1, 0)), 2, (16, 0x10, 1, Kind.INDIRECTLY), (48, 0x30, 1, NOT_SCANNED))
+    for _ in range(2):
+        sites = world.holdings.sites(now)
+        assert per_offset(world, sites, sites.kinds[:, :, 1]) == {0x10: [0, 0, 1, 3], 0x20: [1, 0, 0, 0], 0x30: [0, 0, 0, 0]}
+        assert (sites.kinds[:, :, 0] == SIZE * sites.kinds[:, :, 1]).all()
+        assert per_offset(world, sites, sites.gone) == {0x10: 11, 0x20: 3, 0x30: 0}
+    world.holdings.forget_ended()
+    sites = world.holdings.sites(now)
+    assert per_offset(world, sites, sites.kinds[:, :, 1]) == {0x10: [0, 0, 1, 0], 0x30: [0, 0, 0, 0]} and not sites.gone.any()
+
+
+def test_kinds_of_many_that_end() -> None:
+    """The sums grow with the stacks that they are kept by, and none is added to another's."""
+    world = World()
+    for number in range(40):
+        last = snapshot(*((at(0, 16 * n), 1, 0) for n in range(5 * number, 5 * number + 8)))
+        world.holdings.end(number, with_found(last, 0, *((16 * n, 16 * n, 1, Kind.DEFINITELY) for n in range(5 * number, 5 * number + 8))))
+    sites = world.holdings.sites(snapshot())
+    assert sites.kinds[:, Kind.DEFINITELY, 1].tolist() == sites.gone.tolist() == sites.snapshot.live_count.tolist()
+    assert sites.gone.sum() == 320
+
+
+def test_where_blocks_are() -> None:
+    """Each block's address with the row of its site: of what runs, and of those that were looked at when they ended."""
+    world = World()
+    assert [len(each) for each in world.holdings.sites(snapshot((at(2, 0x10), 1, 0))).placed] == [0, 0]
+    world.holdings.end(70, with_found(snapshot((at(0, 0x10), 5, 1), (at(0, 0x20), 3, 0)), 0, (0x70, 0x20, 1, 0), (0x78, 0x10, 1, 0)))
+    world.holdings.end(71, snapshot((at(1, 0x10), 5, 1)))
+    sites = world.holdings.sites(with_found(snapshot((at(2, 0x10), 2, 0), (at(2, 0x30), 1, 0)), 2, (0x90, 0x30, 1, 0), (0x98, 0x10, 1, 0)))
+    rows = rows_of(world, sites)
+    addresses, placed = sites.placed
+    assert dict(zip(addresses.tolist(), placed.tolist(), strict=True)) == {
+        0x70: rows[0x20], 0x78: rows[0x10], 0x90: rows[0x30], 0x98: rows[0x10]}
+    world.holdings.forget_ended()
+    assert world.holdings.sites(snapshot((at(2, 0x10), 1, 0))).placed[0].tolist() == []
+
+
+def test_members_of_live_and_ended_processes() -> None:
+    """A site's series is that of all sites of the kernel side behind it, those of ended processes too until they go."""
+    world = World()
+    assert world.holdings.sites(snapshot((at(2, 0x10), 1, 0))).snapshot.members is not None
+    world.holdings.end(70, with_members(snapshot((at(0, 0x10), 5, 1), (at(0, 0x20), 3, 0)), 0, {7: 0x20, 8: 0x10, 9: 0x10}))
+    now = with_members(snapshot((at(2, 0x10), 2, 0), (at(2, 0x30), 1, 0)), 2, {11: 0x30, 12: 0x10})
+    sites = world.holdings.sites(now)
+    rows, members = rows_of(world, sites), sites.snapshot.members
+    assert members is not None and dict(zip(members.keys.tolist(), members.rows.tolist(), strict=True)) == {
+        7: rows[0x20], 8: rows[0x10], 9: rows[0x10], 11: rows[0x30], 12: rows[0x10]}
+    world.holdings.forget_ended()
+    members = world.holdings.sites(now).snapshot.members
+    assert members is not None and members.keys.tolist() == [11, 12]

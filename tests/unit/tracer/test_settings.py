@@ -26,7 +26,8 @@ def test_ways(way: AttachWay, own: set[str]) -> None:
     """Each way to attach has its flag, and nothing else differs."""
     made = set(Settings().definitions(way)) - NAMESPACE
     assert made == ALWAYS | ATOMICS | {"HOLD_EXECS"} | own
-    assert set(Settings(follow_forks=True).definitions(way)) - NAMESPACE == made - {"HOLD_EXECS"}, "a follower holds execs itself"
+    for staying in (Settings(follow_forks=True), Settings(command=("ls",), reachability=True)):
+        assert set(staying.definitions(way)) - NAMESPACE == made - {"HOLD_EXECS"}, "a follower holds execs itself"
 
 
 def test_sizes() -> None:
@@ -116,3 +117,14 @@ def test_sampling() -> None:
     """Figures are estimates where not every allocation is looked at."""
     assert not Settings().sampling
     assert Settings(sample_rate=2).sampling and Settings(sample_bytes=1).sampling
+
+
+@pytest.mark.parametrize(("settings", "stays"), [
+    (Settings(), False), (Settings(command=("ls",)), False), (Settings(pids=(7,), reachability=True), False),
+    (Settings(command=("ls",), reachability=True), True), (Settings(follow_forks=True), True), (Settings(comms=("web",)), True),
+    (Settings(cgroups=("/a",)), True), (Settings(containers=("a",)), True),
+])  # fmt: skip
+def test_who_is_held_on_to(settings: Settings, stays: bool) -> None:
+    """A process is followed to its end where processes come and go, and a command whose memory is looked at in the end."""
+    assert settings.stays is stays
+    assert ("HOLD_EXECS" in settings.definitions(AttachWay.MULTI)) is not stays

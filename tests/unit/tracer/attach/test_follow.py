@@ -619,3 +619,158 @@ def test_in_another_thread(actor: Path, tmp_path: Path) -> None:
     thread.join(20)
     assert not thread.is_alive() and worlds[0].said() == [f"f {7 << 8}", f"v {9 << 8}"]
     assert len(worlds[0].owner.of("made")) == 2 and len(worlds[0].owner.of("ended")) == 3
+
+
+def stay(world: World) -> None:
+    """Have the world follow processes to their ends, and no new ones."""
+    world.close()
+    world.follower, world._closed = Follower(world.owner, forks=False, stays=True), False
+
+
+def test_staying_to_the_end_without_children(world: World) -> None:
+    """Its threads are held on to, its end is told while the memory is there, and its children are nobody's concern."""
+    stay(world)
+    pid = world.run("T2", "t", "f", "s", "v")
+    assert world.owner.kinds(pid) == ["exiting", "ended"] and {event[1] for event in world.owner.events} == {pid}
+    assert world.owner.states == [HELD] and "/actor" in world.owner.maps["exiting"]
+    assert world.said() == ["T", "t", f"f {7 << 8}", f"s {9 << 8}", f"v {9 << 8}"], "its children ran otherwise than alone"
+
+
+def test_staying_with_threads_that_come_and_go(world: World) -> None:
+    """A thread that is made later is seized from its birth, and gone from the books when it ends."""
+    stay(world)
+    pid = world.start("T1", "t", "T2", "w", "x3")
+    world.follower.seize(pid)
+    world.go()
+    world.serve(lambda: world.said() == ["T", "t", "T"])
+    world.serve(lambda: world.follower._threads.keys() == threads_of(pid))
+    assert len(threads_of(pid)) == 4
+    assert {status_of(tid, "TracerPid") for tid in threads_of(pid)} == {str(threading.get_native_id())}
+    world.go()
+    world.serve_until_ended(pid)
+    assert world.owner.of("ended") == [(pid, 3 << 8)] and not world.follower.follows(pid)
+
+
+def test_staying_with_a_child_that_lives_on(world: World) -> None:
+    """A child that outlives its parent is not held, not even for a moment, nor followed."""
+    stay(world)
+    pid = world.start("F", "p")
+    world.follower.seize(pid)
+    world.go()
+    world.serve(lambda: bool(world.said()))
+    child = int(world.said()[0].split()[1])
+    assert status_of(child, "TracerPid") == "0" and not world.follower.follows(child)
+    os.kill(child, signal.SIGTERM)
+    world.serve_until_ended(pid)
+    assert world.said()[1:] == [f"F {signal.SIGTERM.value}", f"p {pid}"] and world.owner.of("made") == []
+
+
+def test_staying_through_an_exec(world: World) -> None:
+    """Another program is told of and followed on, with the code that it maps, to its end."""
+    stay(world)
+    pid = world.run("T3", "e")
+    assert [kind for kind in world.owner.kinds(pid) if kind != "exiting"] == ["changed_leader", "executed", "mapped", "ended"]
+    assert world.owner.kinds(pid)[-2:] == ["exiting", "ended"] and world.said() == ["T", f"p {pid}"]
+
+
+@pytest.mark.xfail(strict=True, reason="the end of the first thread is taken for that of its process")
+@pytest.mark.parametrize("step", ["e", "d"])
+def test_the_end_of_the_first_thread_is_not_that_of_its_process(world: World, step: str) -> None:
+    """Where another thread goes on, or runs another program, the end is told once, when it comes."""
+    stay(world)
+    pid = world.run("T3", step)
+    assert world.owner.kinds(pid).count("exiting") == 1
+
+
+def test_a_command_that_is_stayed_with(world: World) -> None:
+    """One that is held at its exec is loaded, and then followed on, where it would else be let go."""
+    stay(world)
+    command = world.adopt("f", "x4")
+    assert world.follower.watches
+    world.serve_until_ended(command.pid)
+    assert not world.follower.watches and world.owner.of("made") == []
+    assert [kind for kind in world.owner.kinds(command.pid) if kind != "mapped"] == ["exiting", "ended"]
+    assert world.owner.of("ended") == [(command.pid, 4 << 8)] and world.said() == [f"f {7 << 8}"]
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_a_pause(world: World, forks: bool) -> None:
+    """All threads stand meanwhile, with their registers, and go on afterwards as if nothing had been."""
+    if not forks:
+        stay(world)
+    pid = world.start("T3", "w", "t", "f", "x5")
+    world.follower.seize(pid)
+    world.go()
+    world.serve(lambda: world.said() == ["T"])
+    for _ in range(3):
+        with world.follower.paused(pid) as stand:
+            assert {status_of(tid, "State") for tid in threads_of(pid)} == {HELD} and stand.is_intact()
+            assert {thread.tid for thread in stand.threads} == threads_of(pid) and not stand.not_stopped
+            assert all(thread.sp and thread.ip and thread.fs_base for thread in stand.threads)
+        until(lambda: HELD not in {status_of(tid, "State") for tid in threads_of(pid)})
+    world.go()
+    world.serve_until_ended(pid)
+    assert world.said() == ["T", "t", f"f {7 << 8}"] and (pid, 5 << 8) in world.owner.of("ended")
+    assert len(world.owner.of("made")) == forks
+
+
+def test_a_pause_of_one_that_makes_threads_all_the_time(world: World) -> None:
+    """Threads that come in that moment stand as well, and none is left standing or forgotten."""
+    stay(world)
+    pid = world.start("c2", "w")
+    world.follower.seize(pid)
+    world.go()
+    world.serve(lambda: "c" in world.said())
+    for _ in range(10):
+        with world.follower.paused(pid):
+            # One that is being made may need a moment until it stands, before its first instruction.
+            until(lambda: {status_of(tid, "State") for tid in threads_of(pid)} <= {HELD, "Z", "X", ""})
+        again = time.monotonic() + 0.01
+        world.serve(lambda until=again: time.monotonic() > until)  # type: ignore[misc]
+    assert world.owner.events == []
+    os.kill(pid, signal.SIGKILL)
+    world.serve_until_ended(pid)
+
+
+def test_what_comes_during_a_pause_is_not_lost(world: World) -> None:
+    """A signal that arrives while the process stands reaches it, and a stop stays one."""
+    pid = world.start("T2", "w", "p")
+    world.follower.seize(pid)
+    world.go()
+    world.serve(lambda: world.said() == ["T"])
+    with world.follower.paused(pid):
+        os.kill(pid, signal.SIGSTOP)
+    before = time.monotonic()
+    world.serve(lambda: time.monotonic() > before + 0.1)
+    # All of its threads have stopped by now.
+    world.go()
+    world.serve(lambda: time.monotonic() > before + 0.2)
+    assert world.said() == ["T"]
+    with world.follower.paused(pid) as stand:
+        assert len(stand.threads) == 3
+    os.kill(pid, signal.SIGCONT)
+    world.serve_until_ended(pid)
+    assert world.said() == ["T", f"p {pid}"]
+
+
+def test_an_error_in_a_pause(world: World) -> None:
+    """Whatever happens to who asked for it, the process goes on."""
+    pid = world.start("p")
+    world.follower.seize(pid)
+    with pytest.raises(ZeroDivisionError), world.follower.paused(pid):
+        raise ZeroDivisionError
+    world.go()
+    world.serve_until_ended(pid)
+    assert world.said() == [f"p {pid}"]
+
+
+def test_an_end_in_a_pause(world: World) -> None:
+    """A process that is killed while it stands is kept by nobody, and its end is told as ever."""
+    pid = world.start("T2", "w")
+    world.follower.seize(pid)
+    world.go()
+    world.serve(lambda: world.said() == ["T"])
+    with world.follower.paused(pid):
+        os.kill(pid, signal.SIGKILL)
+    world.serve_until_ended(pid)
+    assert world.owner.of("ended") == [(pid, signal.SIGKILL)] and not world.follower.follows(pid)

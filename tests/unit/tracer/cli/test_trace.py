@@ -52,6 +52,9 @@ def test_defaults_are_those_of_settings() -> None:
     ("-p 7 --group-by function --raw-stacks", {"group_by": GroupBy.FUNCTION, "raw_stacks": True}),
     ("-p 7 --demangle short --debug-dir /a --debug-dir /b", {"demangle": Style.SHORT, "debug_folders": ("/a", "/b")}),
     ("-p 7 --follow-forks", {"follow_forks": True}),
+    ("-p 7 --reachability", {"reachability": True}),
+    ("-p 7 --max-image 64m", {"max_image": 64 << 20}),
+    ("-p 7 --who-points-at #3 --who-points-at 0x10", {"reachability": True, "who_points_at": ("3", "0x10")}),
     ("-c true", {"pids": (), "command": ("true",)}),
     ("-c true 'a  b'", {"pids": (), "command": ("true", "a  b")}),
 ])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 import pytest
 
-from tracer.cli.values import AllocFunction, FreeFunction, Positive, Size
+from tracer.cli.values import AllocFunction, FreeFunction, PointedAt, Positive, Size
 from tracer.settings import CustomFunction
 
 
-def refused(kind: Size | Positive | AllocFunction | FreeFunction, text: str) -> str:
+def refused(kind: Size | Positive | AllocFunction | FreeFunction | PointedAt, text: str) -> str:
     """Return what is said of a value that is refused."""
     with pytest.raises(click.BadParameter) as caught:
         kind.convert(text, None, None)
@@ -96,3 +96,24 @@ def test_functions_that_free() -> None:
     assert "not of the form" in refused(FreeFunction(), "pool_free:size=0")
     assert "not of the form" in refused(FreeFunction(), "pool_free")
     assert "no argument" in refused(FreeFunction(), "pool_free:ptr=ret")
+
+
+@pytest.mark.parametrize(("text", "asked"), [
+    ("3", "3"), ("#3", "3"), (" #12 ", "12"), ("make_node", "make_node"), ("Tree::add(int)", "Tree::add(int)"),
+    ("0x7f0012345678", "0x7f0012345678"), ("0X7F00", "0X7F00"), ("0xffffffffffffffff", "0xffffffffffffffff"), ("x0", "x0"),
+])  # fmt: skip
+def test_what_pointers_are_asked_for(text: str, asked: str) -> None:
+    """A rank as a report writes it or without its mark, a function as it is, or an address."""
+    assert PointedAt().convert(text, None, None) == asked
+
+
+@pytest.mark.parametrize("text", ["0x", "0xg", "0x1_0", "0x12345678901234567", "0x-1", "0x10 "[:-1] + "z"])
+def test_no_addresses(text: str) -> None:
+    """What begins as an address and is none is refused, with what one looks like."""
+    assert f"{text!r} is no address" in refused(PointedAt(), text)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "#"])
+def test_nothing_is_asked_for(text: str) -> None:
+    """An empty value says what could be given."""
+    assert "it is empty" in refused(PointedAt(), text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from tracer import records
 from tracer.attach.program import Program
+from tracer.collect.capture import Capture
 from tracer.collect.sites import ANY_VERSION, MANY, STILL_TO_COME_NS, SiteReader
+from tracer.collect.snapshot import NOT_SCANNED
 from tracer.limits import MAX_SLOTS
 from tracer.losses import LOSSES
 from tracer.records import StackEnd
@@ -30,6 +33,8 @@ class Tables:
         self.settings = Settings()
         self.released: list[int] = []
         self.forgotten: list[int] = []
+        #: Of one bucket each; 0 is no key.
+        self.blocks = np.zeros(SITES, records.BLOCK_BUCKET)
 
     def forget_stacks(self, numbers: np.ndarray) -> None:
         self.forgotten += numbers.tolist()
@@ -37,6 +42,12 @@ class Tables:
     def release_sites(self, indexes: np.ndarray) -> None:
         self.sites[indexes] = np.zeros((), records.SITE)
         self.released += indexes.tolist()
+
+    def hold(self, bucket: int, address: int, site: int, size: int = 100, *, image: int = 0, born_ns: int = 1) -> None:
+        """Have a block that lives."""
+        row = self.blocks[bucket : bucket + 1]
+        row["keys"][0, 0] = address | (image & records.IMAGE_MASK) << records.ADDRESS_BITS
+        row["records"][0, 0] = (born_ns, size, site, 1)
 
     def put(self, index: int, *addresses: int, born: int = 1, freed: int = 0, size: int = 100, image: int = 0) -> None:
         """Have born blocks allocated at a site, and freed of them freed."""
@@ -207,3 +218,149 @@ def test_blocks_of_what_is_gone_do_not_take_the_room(held: int, gone: int, monke
         tables.put(3, 1, born=held, image=64 * number)
         made.drop_image(64 * number)
     assert forgotten == [{64 * number for number in range(1, gone + 1)}]
+
+
+def two_images() -> Tables:
+    """Return two processes with a site of two blocks each, and one more block without a site."""
+    tables = Tables()
+    tables.put(0, born=1)
+    tables.put(3, 1, 2, born=2, image=64)
+    tables.put(5, 1, 2, born=3, freed=1, image=65)
+    for bucket, (address, site, image) in enumerate([(0x10, 3, 64), (0x20, 3, 64), (0x10, 5, 65), (0x20, 5, 65), (0x30, 0, 64)]):
+        tables.hold(bucket, address, site, size=100 + bucket, image=image)
+    return tables
+
+
+def test_a_copy_of_everything() -> None:
+    """All sites in use with their counters and stacks, and all blocks; without blocks where they are not asked for."""
+    made = reader(two_images())
+    everything, sites = made.capture(), made.capture(blocks=False)
+    assert everything.used.tolist() == sites.used.tolist() == [0, 3, 5] and everything.image is None
+    assert everything.counters["allocated_count"].tolist() == [1, 2, 3] and everything.stacks["image"].tolist() == [0, 64, 65]
+    assert sorted(everything.sizes.tolist()) == [100, 101, 102, 103, 104]
+    assert everything.kinds is None and len(sites.keys) == len(sites.values) == 0
+
+
+def test_a_copy_of_one_process() -> None:
+    """Its own sites and blocks, those without a site too, and no others; nothing of one that is not there."""
+    made = reader(two_images())
+    mine = made.capture(64)
+    assert (mine.image, mine.used.tolist()) == (64, [3])
+    assert sorted(zip(mine.addresses.tolist(), mine.sizes.tolist(), strict=True)) == [(0x10, 100), (0x20, 101), (0x30, 104)]
+    nobodys = made.capture(66)
+    assert len(nobodys.used) == len(nobodys.keys) == 0
+
+
+def test_a_copy_does_not_change_later() -> None:
+    """The process runs on while the copy is looked at."""
+    tables = two_images()
+    before = reader(tables).capture(64)
+    tables.put(3, 7, born=9, image=65)
+    tables.blocks["keys"] = 0
+    assert before.counters["allocated_count"].tolist() == [2] and before.stacks["image"].tolist() == [64]
+    assert len(before.keys) == 3 and before.keys.all()
+
+
+def test_what_was_looked_at_stands_for_what_is_now() -> None:
+    """Of a process that was looked at, a snapshot has what it had then, and says how each block was reached."""
+    tables = two_images()
+    made = reader(tables)
+    then = made.capture(64)
+    looked = replace(then, kinds=np.array([{100: 0, 101: 3, 104: 2}[size] for size in then.sizes.tolist()], np.uint8))
+    tables.put(3, 1, 2, born=50, image=64)
+    tables.blocks["keys"][0, 0] = 0
+    tables.put(5, 1, 2, born=4, freed=1, image=65)
+    tables.hold(7, 0x70, 5, size=107, image=65)
+    now = made.snapshot(keep_blocks=True, scanned=[looked])
+    counts = dict(zip(now.stacks["image"].tolist(), now.counters["allocated_count"].tolist(), strict=True))
+    assert counts == {0: 1, 64: 2, 65: 4}
+    assert now.blocks is not None and now.blocks.kinds is not None
+    assert dict(zip(now.blocks.sizes.tolist(), now.blocks.kinds.tolist(), strict=True)) == {
+        100: 0, 101: 3, 104: 2, 102: NOT_SCANNED, 103: NOT_SCANNED, 107: NOT_SCANNED}
+    assert dict(zip(now.stacks["image"].tolist(), now.live_count.tolist(), strict=True)) == {0: 1, 64: 2, 65: 3}
+
+
+def test_the_last_look_at_a_process_is_all_of_its_last_snapshot() -> None:
+    """What happens after it changes nothing, and what others hold is no part of it."""
+    tables = two_images()
+    made = reader(tables)
+    looked = made.capture(64)
+    tables.put(3, 1, 2, born=50, image=64)
+    last = made.snapshot(keep_blocks=True, image=64, scanned=[looked])
+    assert last.taken_ns == looked.taken_ns and last.counters["allocated_count"].tolist() == [2]
+    assert last.blocks is not None and sorted(last.blocks.sizes.tolist()) == [100, 101]
+
+
+def test_stacks_that_came_late() -> None:
+    """One that was on its way when it was copied is shown as it is known now."""
+    tables = two_images()
+    tables.stacks["ended"][3] = StackEnd.PENDING
+    made = reader(tables)
+    looked = made.capture(64)
+    tables.put(3, 8, 9, born=2, image=64)
+    last = made.snapshot(keep_blocks=True, image=64, scanned=[looked])
+    assert last.stacks["addresses"][0, :2].tolist() == [8, 9] and last.stacks["ended"].tolist() == [StackEnd.COMPLETE]
+
+
+def test_blocks_of_a_site_that_is_not_there() -> None:
+    """A block whose site came after the sites were copied is left out, with what is known of how it is reached."""
+    tables = two_images()
+    made = reader(tables)
+    then = made.capture(64)
+    part = Capture(then.taken_ns, 64, then.used[:0], then.counters[:0], then.stacks[:0], then.keys, then.values,
+                   np.array([1, 2, 3], np.uint8))
+    now = made.snapshot(keep_blocks=True, scanned=[part])
+    assert now.blocks is not None and now.blocks.kinds is not None
+    assert sorted(zip(now.blocks.sizes.tolist(), now.blocks.kinds.tolist(), strict=True)) == [
+        (102, NOT_SCANNED), (103, NOT_SCANNED), (104, 3)]
+
+
+def test_series() -> None:
+    """What each site holds, by a key that is its own in the whole run, and the same as in snapshots."""
+    tables = two_images()
+    tables.sites["first_ns"][[3, 5]] = 1000, 2000
+    made = reader(tables)
+    keys, held, count = made.series()
+    assert (held.tolist(), count.tolist()) == ([100, 200, 200], [1, 2, 2]) and held.dtype == np.int64
+    assert len(set(keys.tolist())) == 3 and keys.dtype == np.uint64
+    now = made.snapshot()
+    assert now.members is not None and now.members.keys.tolist() == keys.tolist()
+    assert now.live_count[now.members.rows].tolist() == [1, 2, 2]
+
+
+def test_a_site_that_is_used_again_has_another_key() -> None:
+    """Its place is another stack's from then on; while it has one stack, its key stays."""
+    tables = Tables()
+    tables.put(3, 1)
+    tables.sites["first_ns"][3] = 1000
+    made = reader(tables)
+    first = made.series()[0].tolist()
+    tables.put(3, 1, born=9)
+    assert made.series()[0].tolist() == first
+    tables.sites["first_ns"][3] = 1001
+    assert made.series()[0].tolist() != first
+
+
+def test_members_are_those_of_each_stack() -> None:
+    """Two sites of one stack are members of its row; what was given back has no series."""
+    tables = Tables()
+    for index, addresses in ((2, (1, 2)), (4, (9,)), (6, (1, 2))):
+        tables.put(index, *addresses, born=index)
+    tables.put(7, 3, born=1, freed=1)
+    made = reader(tables)
+    made.note_provisional(7)
+    now = made.snapshot()
+    assert tables.released == [7] and now.members is not None and len(now.members.keys) == 3
+    assert now.live_count[now.members.rows].tolist() == [8, 4, 8]
+
+
+@pytest.mark.parametrize("index", range(len(LOSSES)))
+def test_losses_that_hide_bytes(index: int) -> None:
+    """Of each loss it is known whether blocks are missing for it, whichever side counted it."""
+    tables = Tables()
+    assert not reader(tables).hides_bytes()
+    ours = reader(tables)
+    ours.count_loss(index)
+    assert ours.hides_bytes() == LOSSES[index].hides_bytes
+    tables.losses["count"][index] = 1
+    assert reader(tables).hides_bytes() == LOSSES[index].hides_bytes

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tracer import records
 from tracer.collect.snapshot import (
+    NOT_SCANNED,
     Blocks,
+    Members,
     Retired,
     Snapshot,
     add_counters,
@@ -232,3 +236,35 @@ def test_no_sites_make_no_groups() -> None:
     empty, _ = snapshot()
     merged, largest = merge_groups(empty, np.empty(0, np.uint64))
     assert len(merged) == 0 and len(largest) == 0
+
+
+def test_chosen_blocks() -> None:
+    """Those at which is true, with all that is known of each; where nobody looked, no kinds are made up."""
+    made = blocks((16, 100, 5, 1, 0), (32, 200, 6, 2, 1), (48, 300, 7, 3, 0))
+    which = np.array([True, False, True])
+    some = replace(made, kinds=np.array([3, 1, NOT_SCANNED], np.uint8)).chosen(which)
+    assert some.kinds is not None and some.kinds.tolist() == [3, NOT_SCANNED]
+    assert [each.tolist() for each in (some.addresses, some.sizes, some.ages, some.weights, some.rows)] == [
+        [16, 48], [100, 300], [5, 7], [1, 3], [0, 0]]
+    assert made.chosen(which).kinds is None
+
+
+def test_kinds_stay_with_their_blocks() -> None:
+    """How a block is reached goes with it when young ones are left out, and when stacks become one site."""
+    made, _ = snapshot((stack(1), site(1, 10)), (stack(2), site(2, 20)))
+    kept = replace(blocks((16, 10, 50, 1, 0), (32, 20, 5, 1, 1), (48, 20, 60, 1, 1)), kinds=np.array([0, 1, 2], np.uint8))
+    merged, _ = merge_groups(with_blocks(made, kept, 50, keep=True), np.array([3, 3], np.uint64))
+    assert merged.blocks is not None and merged.blocks.kinds is not None
+    assert merged.blocks.kinds.tolist() == [0, 2] and merged.blocks.addresses.tolist() == [16, 48]
+
+
+def test_members_follow_their_site() -> None:
+    """A member's row is that of its stack's group; a snapshot without members stays one without."""
+    made, rows = snapshot((stack(1), site()), (stack(2), site()), (stack(3), site()))
+    groups = np.zeros(3, np.uint64)
+    groups[rows] = [9, 4, 9]
+    members = Members(np.array([70, 71, 72, 73], np.uint64), rows[[0, 1, 2, 0]])
+    merged, _ = merge_groups(replace(made, members=members), groups)
+    assert merged.members is not None and merged.members.keys.tolist() == [70, 71, 72, 73]
+    assert merged.members.rows.tolist() == [1, 0, 1, 1]
+    assert merge_groups(made, groups)[0].members is None

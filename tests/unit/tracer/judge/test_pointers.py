@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ HEAP, GLOBALS = 0x5555_0000_0000, 0x5000_0000
 VTABLES = range(0x7000, 0x8000)
 
 
-def u64(values) -> np.ndarray:
+def u64(values: npt.ArrayLike) -> np.ndarray:
     return np.array(values, np.uint64)
 
 
@@ -23,7 +24,7 @@ def u64(values) -> np.ndarray:
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 8, 64, 1 << 12, 1 << 21, 1 << 31, 1 << 44]),
                           st.sampled_from([0, 1, 7, 8, 24, 4096, 1 << 22])), min_size=1, max_size=12),
        st.integers(1, 40), st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(-20, 1 << 23)), max_size=20))
-def test_each_address_is_found_in_the_block_that_holds_it(gaps, repeat, picks) -> None:
+def test_each_address_is_found_in_the_block_that_holds_it(gaps: list[tuple[int, int]], repeat: int, picks: list[tuple[int, int]]) -> None:
     """Blocks that are dense, huge, far apart, empty or odd: the first, last and middle addresses, and those beside."""
     starts, sizes, at = [], [], HEAP
     for gap, size in gaps:
@@ -59,7 +60,7 @@ def test_the_table_is_small_where_blocks_are_far_apart_or_huge() -> None:
 
 
 @pytest.mark.parametrize("starts", [[16, 16], [32, 16]])
-def test_blocks_out_of_order_are_refused(starts) -> None:
+def test_blocks_out_of_order_are_refused(starts: list[int]) -> None:
     """Two at one address, or a lower one later, raise ValueError."""
     with pytest.raises(ValueError, match="ascending"):
         PointerScan(u64(starts), u64([8, 8]))
@@ -94,7 +95,7 @@ def test_a_pieces_order_and_its_cuts_do_not_change_the_graph() -> None:
         assert one == other and (one or not rootless.any())
 
 
-def heuristic_kind(size: int, words: dict[int, int], offset: int, *, peek=True, vtables=True) -> Kind:
+def heuristic_kind(size: int, words: dict[int, int], offset: int, *, peek: bool = True, vtables: bool = True) -> Kind:
     """Return the kind of a block of that size, with words at offsets, to which one root points at an offset."""
     content = {HEAP + at: word for at, word in words.items()}
     scan = PointerScan(u64([HEAP]), u64([size]))
@@ -134,7 +135,7 @@ TWO_BASES = {0: 0x7010, 16: 0x7040}
     (32, TWO_BASES, 24, Kind.POSSIBLY),
     (23, TWO_BASES, 16, Kind.POSSIBLY),
 ])
-def test_an_inside_pointer_counts_as_one_to_the_start_where_a_heuristic_holds(size, words, offset, kind) -> None:
+def test_an_inside_pointer_counts_as_one_to_the_start_where_a_heuristic_holds(size: int, words: dict[int, int], offset: int, kind: Kind) -> None:
     """Each heuristic where it just holds and where it just does not."""
     assert heuristic_kind(size, words, offset) == kind
 

@@ -50,6 +50,26 @@ def test_equal_sites_are_ordered_by_identity(sort: str) -> None:
     assert rank(snapshot((8, 1), (8, 1), (8, 1), identity=[30, 1 << 63, 20]), sort, 10).tolist() == [2, 0, 1]
 
 
+def test_by_loss() -> None:
+    """What is expected to lose most comes first, however little it holds; what loses nothing is behind, by bytes."""
+    made = snapshot((10, 1), (900, 1), (20, 1), (500, 9), (5, 0))
+    assert rank(made, "loss", 10, np.array([3.0, 0.0, 7.5, 0.0, 99.0])).tolist() == [2, 0, 1, 3]
+    assert rank(made, "loss", 2, np.array([3.0, 0.0, 7.5, 0.0, 99.0])).tolist() == [2, 0]
+
+
+def test_equal_losses() -> None:
+    """Sites that lose the same are ordered by bytes, then blocks, then identity."""
+    made = snapshot((10, 2), (30, 1), (10, 5), (10, 2), identity=[9, 4, 3, 1])
+    assert rank(made, "loss", 10, np.full(4, 2.5)).tolist() == [1, 2, 3, 0]
+
+
+def test_expected_losses_matter_only_where_they_are_asked_for() -> None:
+    """Other orders pass them over, and without them the order of losses is that of sizes."""
+    made, expected = snapshot((10, 9), (30, 1), (20, 2)), np.array([5.0, 1.0, 3.0])
+    assert rank(made, "size", 10, expected).tolist() == [1, 2, 0] == rank(made, "loss", 10).tolist()
+    assert rank(made, "count", 10, expected).tolist() == [0, 2, 1]
+
+
 def test_relative_errors() -> None:
     """The root of the variance as a share of live bytes; a site without live bytes is no division by zero."""
     made = snapshot((1000, 1), (0, 0), (4000, 1))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,13 +17,16 @@ from tracer.judge.reachability import Kind, Step, classify, path_to, paths_to
 BASE = 0x5000_0000
 WORDS = 48
 R, P, N, D = Kind  # N: indirectly
+#: Blocks with their sizes, words, ranges left out, and values in registers.
+Process = tuple[list[tuple[int, int]], list[int], list[tuple[int, int]], list[int]]
 
 
-def u64(values) -> np.ndarray:
+def u64(values: npt.ArrayLike) -> np.ndarray:
     return np.array(values, np.uint64)
 
 
-def scan(blocks: list[tuple[int, int]], words: list[int], excluded=(), registers=(), cuts=()) -> PointerGraph:
+def scan(blocks: Sequence[tuple[int, int]], words: Sequence[int], excluded: Sequence[tuple[int, int]] = (),
+         registers: Sequence[int] = (), cuts: Sequence[int] = ()) -> PointerGraph:
     """Return the graph of words from BASE on, added in pieces that end at the cuts."""
     one = PointerScan(u64([start for start, _ in blocks]), u64([size for _, size in blocks]))
     one.exclude(u64(list(excluded)).reshape(-1, 2))
@@ -32,12 +37,14 @@ def scan(blocks: list[tuple[int, int]], words: list[int], excluded=(), registers
     return one.finish()
 
 
-def naive_kinds(blocks, words, excluded, registers) -> list[Kind]:
+def naive_kinds(blocks: Sequence[tuple[int, int]], words: Sequence[int], excluded: Sequence[tuple[int, int]],
+                registers: Sequence[int]) -> list[Kind]:
     """Return the kinds as valgrind comes to them: a walk over all, one word after the other."""
-    def block_at(address):
+    def block_at(address: int) -> int | None:
         return next((n for n, (start, size) in enumerate(blocks) if start <= address < start + max(size, 1)), None)
 
-    roots, held = list(registers), {n: [] for n in range(len(blocks))}
+    roots = list(registers)
+    held: dict[int, list[int]] = {n: [] for n in range(len(blocks))}
     for number, value in enumerate(words):
         address = BASE + 8 * number
         holder = block_at(address)
@@ -46,16 +53,16 @@ def naive_kinds(blocks, words, excluded, registers) -> list[Kind]:
                 roots.append(value)
         elif address + 8 <= blocks[holder][0] + blocks[holder][1]:
             held[holder].append(value)
-    state = {}
-    waiting = [(value, R) for value in roots]
-    while waiting:
-        value, before = waiting.pop()
+    state: dict[int, Kind] = {}
+    from_roots = [(value, R) for value in roots]
+    while from_roots:
+        value, before = from_roots.pop()
         target = block_at(value)
         if target is not None:
             now = max(before, R if blocks[target][0] == value else P)
             if now < state.get(target, N):
                 state[target] = now
-                waiting += [(inner, now) for inner in held[target]]
+                from_roots += [(inner, now) for inner in held[target]]
     for leader in range(len(blocks)):
         if leader not in state:
             waiting = list(held[leader])
@@ -68,7 +75,7 @@ def naive_kinds(blocks, words, excluded, registers) -> list[Kind]:
 
 
 @st.composite
-def processes(draw):
+def processes(draw: st.DrawFn) -> Process:
     """Blocks, often adjacent, some empty or not a multiple of a word, in memory of which most words are pointers."""
     blocks, at = [], BASE + 8 * draw(st.integers(0, 6))
     for size in draw(st.lists(st.sampled_from([0, 1, 8, 8, 12, 16, 16, 16, 24, 31, 40]), max_size=9)):
@@ -87,7 +94,7 @@ def processes(draw):
 
 @settings(max_examples=150, deadline=None)
 @given(processes(), st.lists(st.integers(0, WORDS), max_size=3))
-def test_kinds_are_those_of_a_walk_word_by_word(process, cuts) -> None:
+def test_kinds_are_those_of_a_walk_word_by_word(process: Process, cuts: list[int]) -> None:
     """Cycles, self pointers, insides, empty and adjacent blocks, ranges left out: as the definition has it, in any pieces."""
     blocks, words, excluded, registers = process
     graph = scan(blocks, words, excluded, registers, cuts)
@@ -96,7 +103,7 @@ def test_kinds_are_those_of_a_walk_word_by_word(process, cuts) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(processes())
-def test_a_path_goes_by_words_that_hold_the_pointers(process) -> None:
+def test_a_path_goes_by_words_that_hold_the_pointers(process: Process) -> None:
     """Each step's word points at the next block, and a reachable block's path has no interior pointer."""
     blocks, words, _, registers = process
     graph = scan(*process)
@@ -108,6 +115,7 @@ def test_a_path_goes_by_words_that_hold_the_pointers(process) -> None:
         assert path[0].block is None
         assert any(step.interior for step in path) == (kinds[block] == P)
         for step, following in zip(path, [*[one.block for one in path[1:]], block], strict=True):
+            assert following is not None
             start, size = blocks[following]
             values = registers if step.address is None else [words[(step.address - BASE) // 8]]
             assert any(start < value < start + size if step.interior else value == start for value in values)
@@ -119,7 +127,7 @@ def four(edges: list[tuple[int, int]], count: int) -> list[int]:
     words = [0] * (4 * count)
     for source, target in edges:
         words[words.index(0, 4 * source)] = BASE + 32 * target
-    return classify(scan([(BASE + 32 * n, 32) for n in range(count)], words)).tolist()
+    return [int(kind) for kind in classify(scan([(BASE + 32 * n, 32) for n in range(count)], words))]
 
 
 @pytest.mark.parametrize(("edges", "kinds"), [
@@ -133,7 +141,7 @@ def four(edges: list[tuple[int, int]], count: int) -> list[int]:
     ([(0, 1), (1, 0), (2, 0)], [N, N, D]),
     ([(0, 1), (1, 0), (2, 1)], [D, N, D]),
 ])
-def test_of_lost_blocks_the_lowest_that_nobody_else_leads_to_is_definite(edges, kinds) -> None:
+def test_of_lost_blocks_the_lowest_that_nobody_else_leads_to_is_definite(edges: list[tuple[int, int]], kinds: list[Kind]) -> None:
     """Chains, cycles, and cycles that another lost block points into."""
     assert four(edges, len(kinds)) == kinds
 
@@ -152,7 +160,7 @@ def test_a_register_is_named_and_the_shortest_way_is_told() -> None:
 
 
 @pytest.mark.parametrize("rooted", [True, False])
-def test_a_long_list_is_walked_without_recursion(rooted) -> None:
+def test_a_long_list_is_walked_without_recursion(rooted: bool) -> None:
     """A list of 50,000 nodes is reached to its end, or lost with one definite block; its path is as long."""
     count = 50_000
     words = np.zeros((count, 4), np.uint64)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from symbolizer.frame import Frame
-from tracer.report.model import Finding, Report, Target, Totals
+from tracer.report.misuse_model import Kind, Misuse, Misuses
+from tracer.report.model import Finding, Reachability, Report, Target, Totals
 
 FINDING = Finding(
     rank=1, pid=4711, bytes=4096, count=4, allocated_bytes=8192, allocated_count=8, freed_count=4, oldest_s=4.2,
@@ -25,6 +26,21 @@ REPORT = Report(
     elapsed_s=5.01234, kernel="6.18.44", targets=(Target(4711, "server", "/usr/bin/server"),),
     totals=Totals(4096, 4, 8192, 8, 4), findings=(FINDING,), losses=(), complete=True,
 )  # fmt: skip
+
+_MADE, _FREED, _AGAIN = (
+    Frame(0x401200, "make_row", 9, "/usr/bin/server", "cd34", "src/row.cpp", 11),
+    Frame(0x401300, "drop_row", 5, "/usr/bin/server", "cd34", "src/row.cpp", 21),
+    Frame(0x401400, "drop_all", 7, "/usr/bin/server", "cd34", "src/table.cpp", 31),
+)  # fmt: skip
+MISMATCH = Misuse(Kind.MISMATCH, 3, 4711, "new[]", "delete", None, (_MADE,), (_FREED,), None)
+DOUBLE = Misuse(Kind.DOUBLE, 1, 4711, "malloc", "free", "free", (_MADE,), (_AGAIN,), (_FREED,))
+UNKNOWN = Misuse(Kind.UNKNOWN, 2, 4711, None, "free", None, None, (_AGAIN,), None)
+MISUSES = Misuses((MISMATCH, UNKNOWN, DOUBLE))
+#: The fields of a finding that has a verdict.
+LOST: dict[str, Any] = {
+    "verdict": "lost", "confidence": "high", "evidence": "no pointer to it; 0 of 4 were ever freed",
+    "reachability": Reachability((4096, 4), (0, 0), (16, 1), (32, 2)),
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from symbolizer.frame import Frame, Why
-from tests.unit.tracer.report.conftest import FINDING, REPORT
+from tests.unit.tracer.report.conftest import FINDING, LOST, MISMATCH, MISUSES, REPORT
 from tracer.report.github import MOST_ERRORS, MOST_FRAMES, write
+from tracer.report.misuse_model import Misuses
 from tracer.report.model import Finding, Judged, Judgement, LossNote, Outcome, Report
 
 MakeReport = Callable[..., Report]
@@ -152,3 +153,38 @@ def test_escapes(report: MakeReport, finding: MakeFinding) -> None:
     (line,) = written(report(), finding(frames=(Frame(1, "f%0A\r\n:,", 0, file="a%,:b.c", line=1),)))
     assert line.startswith("::error file=a%25%2C%3Ab.c,line=1,title=leaktrace%3A ")
     assert line.endswith("::Over the budget: bytes>0%0Af%250A%0D%0A:, (a%25,:b.c:1)")
+
+
+def test_a_wrong_free_is_a_warning(report: MakeReport) -> None:
+    """Each wrong free is one mark, at the line that frees, with what is wrong and every stack."""
+    first, second, third = map(read, written(report(misuses=MISUSES)))
+    assert first == ("warning", {"file": "src/row.cpp", "line": "21", "title": "leaktrace: mismatched free in drop_row"},
+                     "new[] in make_row freed by delete in drop_row: 3 times (pid 4711)\n"
+                     "allocated:\nmake_row (src/row.cpp:11)\nfreed:\ndrop_row (src/row.cpp:21)")
+    assert second[1] == {"file": "src/table.cpp", "line": "31", "title": "leaktrace: free of an unknown address in drop_all"}
+    assert third[2].splitlines()[1:] == ["allocated:", "make_row (src/row.cpp:11)", "freed before:",
+                                         "drop_row (src/row.cpp:21)", "freed:", "drop_all (src/table.cpp:31)"]
+
+
+def test_wrong_frees_over_the_budget_are_errors(report: MakeReport, finding: MakeFinding) -> None:
+    """Where a sum that names them fails they are errors, behind it and before the sites; another sum changes nothing."""
+    lines = [read(line) for line in written(report(misuses=MISUSES), finding(), totals=("misuses>0",))]
+    assert [name for name, _, _ in lines] == ["error"] * 5
+    assert lines[0][1]["title"] == "leaktrace: 6 misused frees in total"
+    assert lines[1][2].startswith("Over the budget: misuses>0\nnew[] in make_row")
+    assert lines[4][1]["title"].startswith("leaktrace: 4096 bytes")
+    other = [read(line)[0] for line in written(report(misuses=MISUSES), totals=("total_bytes>1",))]
+    assert other == ["error"] + ["warning"] * 3
+
+
+def test_no_more_warnings_than_github_shows(report: MakeReport) -> None:
+    """Beyond ten warnings the tenth says how many are missing, and errors are not counted with them."""
+    lines = [read(line) for line in written(report(misuses=Misuses((MISMATCH,) * 20)), totals=("total_bytes>1",), unused=("a",))]
+    assert [name for name, _, _ in lines] == ["error"] + ["warning"] * MOST_ERRORS
+    assert lines[1][1]["title"] == "leaktrace: suppressions" and lines[-1][1]["title"] == "leaktrace: 12 more"
+
+
+def test_a_verdict(report: MakeReport, finding: MakeFinding) -> None:
+    """What is held of a site stands below the budget."""
+    (line,) = written(report(), finding(**LOST))
+    assert read(line)[2].splitlines()[1] == "lost (high confidence): no pointer to it; 0 of 4 were ever freed"

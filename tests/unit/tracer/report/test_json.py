@@ -11,8 +11,21 @@ from typing import Any
 import pytest
 
 from symbolizer.frame import Frame, Why
+from tracer.report import memory_head
 from tracer.report.json import document, write
-from tracer.report.model import Block, Finding, LossNote, Report, Share, Target, Totals
+from tracer.report.memory_model import MemoryHead, MemoryPart
+from tracer.report.model import (
+    Block,
+    Finding,
+    LossNote,
+    PointerNote,
+    Reachability,
+    Report,
+    ScanNote,
+    Share,
+    Target,
+    Totals,
+)
 
 MakeReport = Callable[..., Report]
 MakeFinding = Callable[..., Finding]
@@ -174,3 +187,57 @@ def test_one_document_a_line(report: MakeReport) -> None:
         write(replace(report(), elapsed_s=elapsed), out)
     assert [json.loads(line)["elapsed_s"] for line in out.getvalue().splitlines()] == [1.0, 2.0]
     assert out.flushes == 2
+
+
+def test_a_verdict(report: MakeReport, finding: MakeFinding) -> None:
+    """The verdict with its confidence and evidence, what is expected to be lost, and the slope with its interval."""
+    (site,) = document(report(finding(verdict="growing", confidence="high", evidence="grows in 9 of 9 intervals",
+                                      expected_loss=12.5, slope=(3.0, 2.5, 4.0))))["sites"]
+    assert (site["verdict"], site["confidence"], site["evidence"]) == ("growing", "high", "grows in 9 of 9 intervals")
+    assert site["expected_loss_bytes_per_s"] == 12.5
+    assert site["slope_bytes_per_s"] == {"estimate": 3.0, "low": 2.5, "high": 4.0}
+    (site,) = document(report())["sites"]
+    assert [site[key] for key in ("verdict", "confidence", "evidence", "expected_loss_bytes_per_s", "slope_bytes_per_s")] == [None] * 5
+
+
+def test_a_slope_of_which_little_is_known(report: MakeReport, finding: MakeFinding) -> None:
+    """JSON has no infinity: an end that is not known is null, and the line is one that any reader takes."""
+    out = StringIO()
+    write(report(finding(slope=(0.0, float("-inf"), float("inf"))), finding(slope=(float("nan"), 1.0, 2.0))), out)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    first, second = json.loads(out.getvalue(), parse_constant=refuse)["sites"]
+    assert first["slope_bytes_per_s"] == {"estimate": 0.0, "low": None, "high": None}
+    assert second["slope_bytes_per_s"] == {"estimate": None, "low": 1.0, "high": 2.0}
+
+
+def test_reachability(report: MakeReport, finding: MakeFinding) -> None:
+    """Bytes and blocks of each kind, of a site and of all; null where nobody looked."""
+    kinds = Reachability((40, 4), (30, 3), (20, 2), (10, 1))
+    made = document(report(finding(reachability=kinds), finding(), reachability=Reachability((41, 5), (0, 0), (0, 0), (0, 0))))
+    assert made["sites"][0]["reachability"] == {
+        "definitely": {"bytes": 40, "count": 4}, "indirectly": {"bytes": 30, "count": 3}, "possibly": {"bytes": 20, "count": 2},
+        "reachable": {"bytes": 10, "count": 1}}
+    assert made["sites"][1]["reachability"] is None
+    assert made["totals"]["reachability"]["definitely"] == {"bytes": 41, "count": 5}
+    assert document(report())["totals"]["reachability"] is None
+
+
+def test_scans_and_pointers(report: MakeReport) -> None:
+    """Each look at memory, those that failed too, and the chain to each thing that was asked for; else empty lists."""
+    made = json.loads(json.dumps(document(report(
+        scans=(ScanNote(7, 4096, 0.0125, streamed=True), ScanNote(8, failed="it ended")), pointers=(PointerNote("0x10", ("global a", "block")),)))))
+    assert [[scan[key] for key in ("pid", "bytes_read", "stopped_s", "streamed", "failed")] for scan in made["scans"]] == [
+        [7, 4096, 0.0125, True, None], [8, 0, 0.0, False, "it ended"]]
+    assert made["pointers"] == [{"asked": "0x10", "chain": ["global a", "block"]}]
+    plain = document(report())
+    assert (plain["scans"], plain["pointers"], plain["memory"]) == ([], [], [])
+
+
+def test_memory(report: MakeReport) -> None:
+    """Where the memory of each process went, one entry each, in the report's order."""
+    heads = [MemoryHead(pid, "web", 812, 790, 801, 431, 4, (MemoryPart("outstanding", 431),)) for pid in (9, 7)]
+    made = json.loads(json.dumps(document(report(memory=tuple(heads)))["memory"]))
+    assert [each["pid"] for each in made] == [9, 7] and made == json.loads(json.dumps([memory_head.document(head) for head in heads]))

