@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, field, replace
 
 from tracer.errors import ExitCode
 from tracer.judge.baseline import Baseline, Change, Growth, new_or_grown, summed
@@ -69,8 +69,8 @@ class Gate:
             judged[finding.rank] = self._weigh(finding, marks[finding.rank], change_text, sums)
         sites = tuple(judged[finding.rank] for finding in report.findings)
         totals = tuple(each.text for each in self.budgets if each.over_total and each.fails(None, sums))
-        undecided = any(each.undecided(site, sums) for each in self.budgets if not each.over_total
-                        for site, _ in open_sites)
+        undecided = any(each.undecided(site, sums) or any(each.fails(other, sums) for other in _possible(site))
+                        for each in self.budgets if not each.over_total for site, _ in open_sites)
         failed = bool(totals) or any(site.outcome is Outcome.FAILED for site in sites)
         return Judgement(
             sites,
@@ -145,6 +145,17 @@ class Gate:
     def _has_untraced(self, report: Report) -> bool:
         return not self.ignore_children and (any(target.children for target in report.targets)
                                              or any(count for _, count in report.untraced))
+
+
+def _possible(site: Finding) -> Iterator[Finding]:
+    """Give the site with each verdict that it might have, where it has none for want of evidence."""
+    if site.verdict != "undecided":
+        return
+    yield replace(site, verdict="growing")
+    yield replace(site, verdict="steady")
+    looked_at = site.reachability
+    if looked_at is None or sum(count for _, count in astuple(looked_at)) < site.count:
+        yield replace(site, verdict="lost")
 
 
 def _describe(change: Growth | None) -> str:

@@ -15,9 +15,10 @@ from tracer.attach.follow import Follower
 from tracer.attach.free_memory import free_memory
 from tracer.attach.image_ranges import RED_ZONE
 from tracer.attach.kernel_pointers import kernel_pointers
+from tracer.attach.memory_copy import Buffers
 from tracer.attach.memory_image import ImageFacts, MemoryReader
 from tracer.attach.peek import Peeker
-from tracer.attach.resident_pages import PAGE
+from tracer.attach.resident_pages import PAGE, joined
 from tracer.attach.stopping import Stand, StoppedThread, held_at_exit
 from tracer.attach.tracee import Tracee
 from tracer.collect.capture import Capture
@@ -27,7 +28,6 @@ from tracer.errors import CannotTrace
 from tracer.judge.pointers import PointerGraph, PointerScan
 from tracer.judge.reachability import classify
 from tracer.report.model import ScanNote
-from tracer.scanning import Piece, scan_together
 from tracer.settings import Settings
 
 #: Bytes of a stack that are kept to say whose frame holds a pointer.
@@ -68,6 +68,7 @@ class Looks:
     def __init__(self, settings: Settings, reader: SiteReader) -> None:
         self._settings, self._reader = settings, reader
         self._notes: list[ScanNote] = []
+        self._buffers = Buffers()
         self._last: dict[int, Capture] = {}
         self._ended: list[Look] = []
         #: Who has seized the threads of followed processes.
@@ -88,10 +89,9 @@ class Looks:
         ended, self._ended = tuple(self._ended), []
         return Looked((*looks, *ended), [look.capture for look in looks], notes)
 
-    def look_at_end(self, tracee: Tracee) -> None:
-        """Look at a process that is held as it ends, for the report that speaks of it."""
-        pid = tracee.process.pid
-        look = self._try(tracee, lambda: held_at_exit(pid))
+    def look_at_end(self, tracee: Tracee, tid: int) -> None:
+        """Look at a process that is held as its last thread ends, for the report that speaks of it."""
+        look = self._try(tracee, lambda: held_at_exit(tid), tid)
         if look is not None:
             self._last[tracee.uid] = look.capture
             if self._settings.who_points_at:
@@ -102,10 +102,11 @@ class Looks:
         capture = self._last.pop(tracee.uid, None)
         return [capture] if capture is not None else []
 
-    def _try(self, tracee: Tracee, hold: Callable[[], AbstractContextManager[Stand]] | None) -> Look | None:
+    def _try(self, tracee: Tracee, hold: Callable[[], AbstractContextManager[Stand]] | None,
+             tid: int | None = None) -> Look | None:
         pid = tracee.process.pid
         try:
-            return self._look(tracee, hold)
+            return self._look(tracee, hold, tid or pid)
         except CannotTrace as problem:
             self._notes.append(ScanNote(pid, failed=problem.message))
         except ProcessLookupError:
@@ -114,21 +115,25 @@ class Looks:
             self._notes.append(ScanNote(pid, failed=f"{problem.strerror} (errno {problem.errno})"))
         return None
 
-    def _look(self, tracee: Tracee, hold: Callable[[], AbstractContextManager[Stand]] | None) -> Look:
+    def _look(self, tracee: Tracee, hold: Callable[[], AbstractContextManager[Stand]] | None, tid: int) -> Look:
+        """tid: a thread that has the memory; the first one may have ended before the others."""
         process, image, space, began = tracee.process, tracee.image, tracee.space, time.perf_counter()
         all_is_known = began_with_trace(tracee, self._settings) and not self._reader.hides_bytes()
         work = _Work(space, keeps=bool(self._settings.who_points_at))
 
         def ledger() -> Capture:
-            work.no_roots = free_memory(process.folder, all_is_known=all_is_known)
-            work.kernel = kernel_pointers(process.folder)
+            folder = process.proc / str(tid)
+            work.no_roots = free_memory(folder, all_is_known=all_is_known)
+            work.kernel = kernel_pointers(folder)
             return self._reader.capture(image)
 
-        result = MemoryReader(process.pid, self._settings.max_image, hold=hold).read(ledger, work.add, work.begin)
-        peeker = Peeker(process.pid, result.facts.mappings)
-        graph = work.finish().finish(peeker.words, peeker.are_vtables)
+        reader = MemoryReader(tid, self._settings.max_image, hold=hold, buffers=self._buffers)
+        result = reader.read(ledger, work.add, work.begin)
+        peeker = Peeker(tid, result.facts.mappings)
         kinds = np.full(len(result.ledger.keys), NOT_SCANNED, np.uint8)
+        graph = work.scan.finish(peeker.words, peeker.are_vtables)
         kinds[work.chosen] = classify(graph)
+        self._buffers.rest()
         took = time.perf_counter() - began
         self._notes.append(ScanNote(
             process.pid, result.bytes_read, round(result.stopped_s, 4), round(took, 4), result.streamed))
@@ -161,7 +166,7 @@ class KeptMemory:
                 mapping = space.locate(thread.sp if most == MOST_STACK else thread.fs_base)
                 if mapping is not None:
                     wanted.append((max(address, mapping.start), min(address + most, mapping.end)))
-        self._wanted = np.array(sorted(wanted), np.uint64).reshape(-1, 2)
+        self._wanted = joined(np.array(wanted, np.uint64).reshape(-1, 2))
 
     def add(self, start: int, words: np.ndarray) -> None:
         """Keep what is wanted of a piece."""
@@ -191,15 +196,12 @@ class _Work:
     def __init__(self, space: AddressSpace, *, keeps: bool) -> None:
         """keeps: parts of it are asked for later."""
         self._space, self._keeps = space, keeps
-        self._streamed = False
-        self._pieces: list[Piece] = []
         self.memory = KeptMemory()
         self.no_roots = np.zeros((0, 2), np.uint64)
         self.kernel = np.zeros(0, np.uint64)
 
     def begin(self, capture: Capture, facts: ImageFacts) -> None:
         """Take the blocks, and what is known of the memory that comes."""
-        self._streamed = facts.streamed
         self.chosen = apart(capture.addresses, capture.sizes)
         self.scan = PointerScan(capture.addresses[self.chosen], capture.sizes[self.chosen])
         self.scan.exclude(np.concatenate([facts.dead_stack, self.no_roots]))
@@ -213,18 +215,9 @@ class _Work:
 
     def add(self, start: int, words: np.ndarray) -> None:
         """Take one piece of memory."""
-        if self._streamed:
-            self.scan.add(start, words)
-        else:
-            self._pieces.append((start, words))
+        self.scan.add(start, words)
         if self._keeps:
             self.memory.add(start, words)
-
-    def finish(self) -> PointerScan:
-        """Look at what is left, and return the scan of all."""
-        scan_together(self.scan, self._pieces)
-        self._pieces.clear()
-        return self.scan
 
 
 def registers_of(thread: StoppedThread) -> Iterator[tuple[str, Sequence[int]]]:

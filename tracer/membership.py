@@ -280,16 +280,19 @@ class Membership:
             self.look_again(tracee)
 
     def exiting(self, pid: int) -> None:
-        """Read the mappings of a process for the last time, and perhaps its memory."""
+        """Read the mappings of a process for the last time: once its first thread has ended nobody tells of them."""
         tracee = self._roster.by_pid(pid)
-        if tracee is None:
-            return
-        tracee.read_mappings()
-        if self._settings.reachability and not tracee.shares_memory:
+        if tracee is not None:
+            tracee.read_mappings()
+
+    def leaving(self, pid: int, tid: int) -> None:
+        """Look at the memory of a process for the last time, if that is asked for."""
+        tracee = self._roster.by_pid(pid)
+        if tracee is not None and self._settings.reachability and not tracee.shares_memory:
             # What its stacks miss is learnt from the ring, which tells of it in order.
             while self.drain():
                 pass
-            self._looks.look_at_end(tracee)
+            self._looks.look_at_end(tracee, tid)
 
     def ended(self, pid: int, status: int) -> None:
         """Keep what a process left."""

@@ -28,6 +28,7 @@ class MemoryHeads:
     def heads(self, running: Sequence[Tracee], sites: Sites) -> tuple[MemoryHead, ...]:
         """Return the heads of the processes that hold most."""
         held = {tracee.uid: _held(sites, tracee.uid) for tracee in running}
+        self._watches = {uid: watch for uid, watch in self._watches.items() if uid in held}
         order = sorted(running, key=lambda tracee: (-held[tracee.uid].bytes, tracee.uid))[:MOST]
         found = [self._watch(tracee).observe(held[tracee.uid], {each.plan.allocator.kind for each in tracee.attached})
                  for tracee in order]

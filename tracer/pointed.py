@@ -82,10 +82,11 @@ class Pointed:
 
     def _lines(self, look: Look, block: int, steps: Sequence[Step]) -> tuple[str, ...]:
         first, *rest = steps
-        if first.label == IN_KERNEL:
-            return "kept by the kernel (epoll or a timer)", self._block(look, block, None).words()
         way = [self._block(look, step.block, step.offset) for step in rest if step.block is not None]
-        return chain(self._root(look, first), [*way, self._block(look, block, None)])
+        way.append(self._block(look, block, None))
+        if first.label == IN_KERNEL:
+            return "kept by the kernel (epoll or a timer)", *(each.words() for each in way)
+        return chain(self._root(look, first), way)
 
     def _root(self, look: Look, step: Step) -> PointerPlace:
         names = self._names.get(look.uid)

@@ -58,7 +58,10 @@ class Owner(Protocol):
         """The dynamic loader has mapped code."""
 
     def exiting(self, pid: int) -> None:
-        """It will end, and still has its memory."""
+        """Its first thread ends, and still has its memory; others may go on."""
+
+    def leaving(self, pid: int, tid: int) -> None:
+        """Its last thread ends, this one, and still has its memory."""
 
     def ended(self, pid: int, status: int) -> None:
         """It is gone; status as of wait(2)."""
@@ -209,6 +212,8 @@ class Follower:
             if stop.tid == thread.pid:
                 self._owner.exiting(thread.pid)
             self._ending.add(stop.tid)
+            if self._is_last(stop.tid, thread.pid):
+                self._owner.leaving(thread.pid, stop.tid)
             self._resume(stop.tid)
         elif stop.event is Event.STOP:
             self._rest(stop)
@@ -216,6 +221,10 @@ class Follower:
             self._load(stop.tid, thread)
         else:
             self._resume(stop.tid, 0 if stop.event else stop.signal)
+
+    def _is_last(self, tid: int, pid: int) -> bool:
+        """Return whether no other thread of a process goes on: the one that execs ends the others, and does so."""
+        return all(each.pid != pid or other == tid or other in self._ending for other, each in self._threads.items())
 
     def _arrive(self, stop: Stop) -> None:
         """Take in a thread that is new, when the one that made it says so."""

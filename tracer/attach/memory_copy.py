@@ -114,9 +114,16 @@ class Buffer:
                 self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.bytes = np.frombuffer(self._memory, np.uint8)
         self.address = int(self.bytes.ctypes.data)
-        self._touch(min(self.capacity, -(-touched // PAGE) * PAGE))
+        self.touch(touched)
 
-    def _touch(self, size: int) -> None:
+    def rest(self) -> None:
+        """Let the kernel have its memory back when it needs some; until then it is there for the next copy."""
+        with suppress(OSError):
+            self._memory.madvise(mmap.MADV_FREE)
+
+    def touch(self, touched: int) -> None:
+        """Find memory for so many bytes."""
+        size = min(self.capacity, -(-touched // PAGE) * PAGE)
         if not size:
             return
         half = -(-size // 2 // HUGE_PAGE) * HUGE_PAGE
@@ -136,6 +143,28 @@ class Buffer:
     def words(self, place: int, size: int) -> np.ndarray:
         """Return a part, in bytes, as u64; it changes with the next copy."""
         return self.bytes[place : place + size].view(np.uint64)
+
+
+class Buffers:
+    """One buffer, used again and again: to find its memory takes longer than to fill it."""
+
+    def __init__(self) -> None:
+        self._buffer: Buffer | None = None
+
+    def get(self, capacity: int, touched: int, *, huge: bool = True) -> Buffer:
+        """Return a buffer, as Buffer() does; nobody uses the last one any more."""
+        last, self._buffer = self._buffer, None
+        if last is not None and touched <= last.capacity <= 2 * capacity:
+            last.touch(touched)
+        else:
+            last = Buffer(capacity, touched, huge=huge)
+        self._buffer = last
+        return last
+
+    def rest(self) -> None:
+        """Nobody uses the buffer any more: its memory is others' as soon as any of them wants it."""
+        if self._buffer is not None:
+            self._buffer.rest()
 
 
 class Copier:

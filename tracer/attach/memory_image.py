@@ -17,7 +17,7 @@ import numpy as np
 from symbolizer.mappings import Mapping, parse_maps
 from tracer.attach.image_ranges import dead_stack, heap_ranges, to_scan
 from tracer.attach.kernel import CAPABILITIES
-from tracer.attach.memory_copy import Buffer, Copier, Layout, batches, lay_out
+from tracer.attach.memory_copy import Buffer, Buffers, Copier, Layout, batches, lay_out
 from tracer.attach.pressure import read_pressure
 from tracer.attach.resident_pages import PAGE, ResidentPages, joined
 from tracer.attach.stopping import Stand, StoppedThread, stopped
@@ -39,7 +39,6 @@ LEFT_TO_OTHERS = 2
 class ImageFacts:
     """What is known of a process whose threads stand, beside its memory.
 
-    streamed: its memory is larger than the buffer, so that each piece of it goes before the next one comes.
     not_stopped: threads that ran meanwhile; dead_stack, heap_ranges: address ranges, u64 (k, 2), see image_ranges.
     """
 
@@ -48,7 +47,6 @@ class ImageFacts:
     mappings: tuple[Mapping, ...]
     dead_stack: np.ndarray
     heap_ranges: np.ndarray
-    streamed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,8 @@ class MemoryReader:
     """Reads the memory of one process, as often as wanted."""
 
     def __init__(self, pid: int, max_bytes: int, *, hold: Callable[[], AbstractContextManager[Stand]] | None = None,
-                 scan: bool = True, huge: bool = True, copiers: int = 2, proc: Path = PROC) -> None:
+                 scan: bool = True, huge: bool = True, copiers: int = 2, buffers: Buffers | None = None,
+                 proc: Path = PROC) -> None:
         """max_bytes: for the copy. hold: how its threads are made to stand, if not by stopping.stopped().
 
         scan, huge, copiers: the faster ways, where the machine has them; see resident_pages and memory_copy.
@@ -81,6 +80,7 @@ class MemoryReader:
         self._max_bytes = max(max_bytes, PAGE)
         self._hold = hold or (lambda: stopped(pid))
         self._scan, self._huge, self._copiers = scan, huge, copiers
+        self._buffers = buffers or Buffers()
         self._proc = proc
         self._lines: dict[bytes, Mapping | None] = {}
 
@@ -89,9 +89,9 @@ class MemoryReader:
         """Copy everything while its threads stand, with what ledger() gives then, and hand it on when they run again.
 
         begin(ledger's value, facts) comes first, then consume(address, words): a piece of memory, u64 (n,), valid until
-        it returns, or if not streamed for good; small gaps in it and bytes that cannot be read are zeros. Pieces come in order, each address once.
-        Raises ProcessLookupError if the process ends or becomes another program meanwhile, CannotTrace if it may not be
-        read, and what hold raises.
+        it returns; small gaps in it and bytes that cannot be read are zeros.
+        Pieces come in order, each address once. Raises ProcessLookupError if the process ends or becomes another
+        program meanwhile, CannotTrace if it may not be read, and what hold raises.
         """
         buffer = self._make_buffer(lay_out(self._look()[1]).size)
         copier = Copier(self._pid, self._copiers)
@@ -103,7 +103,7 @@ class MemoryReader:
                 streamed = layout.size > buffer.capacity
                 facts = ImageFacts(stand.threads, stand.not_stopped, mappings,
                                    dead_stack(mappings, stand.threads, all_stopped=not stand.not_stopped),
-                                   heap_ranges(mappings, self._words_at), streamed)
+                                   heap_ranges(mappings, self._words_at))
                 if streamed:
                     value = ledger()
                     begin(value, facts)
@@ -127,7 +127,7 @@ class MemoryReader:
     def _make_buffer(self, wanted: int) -> Buffer:
         most = min(self._max_bytes, max(SMALLEST_BUFFER, available(self._proc) // LEFT_TO_OTHERS))
         capacity = min(most, wanted + wanted // GROWTH_SHARE + GROWTH)
-        return Buffer(capacity, min(wanted, capacity), huge=self._huge)
+        return self._buffers.get(capacity, min(wanted, capacity), huge=self._huge)
 
     def _look(self) -> tuple[tuple[Mapping, ...], np.ndarray, int]:
         """Return the mappings, the ranges to read, u64 (n, 2), and bytes that could not be looked at."""

@@ -39,7 +39,11 @@ class Peeker:
             local = np.array([[found.ctypes.data + _WORD * at, _WORD * many]], np.uint64)
             read = _libc.process_vm_readv(self._pid, local.ctypes.data, 1, ranges[at:].ctypes.data, many, 0)
             # It ends at the first word that cannot be read.
-            at += max(read, 0) // _WORD + (read < _WORD * many)
+            whole = max(read, 0) // _WORD
+            if whole < many:
+                # Of this one perhaps a part was read.
+                found[at + whole] = 0
+            at += whole + (whole < many)
         return found
 
     def are_vtables(self, addresses: np.ndarray) -> np.ndarray:

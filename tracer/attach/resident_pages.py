@@ -144,13 +144,15 @@ def runs(entries: np.ndarray, first: int, *, anonymous: bool) -> np.ndarray:
 
 
 def joined(ranges: np.ndarray) -> np.ndarray:
-    """Return ranges, u64 (n, 2) in any order, in order, those that touch as one."""
+    """Return ranges, u64 (n, 2) in any order, in order, those that touch or overlap as one."""
     if not len(ranges):
         return ranges
     ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
-    begins = np.flatnonzero(np.concatenate(([True], ranges[1:, 0] > ranges[:-1, 1])))
+    # One may lie in an earlier one.
+    reached = np.maximum.accumulate(ranges[:, 1])
+    begins = np.flatnonzero(np.concatenate(([True], ranges[1:, 0] > reached[:-1])))
     ends = np.append(begins[1:], len(ranges)) - 1
-    return np.column_stack((ranges[begins, 0], ranges[ends, 1]))
+    return np.column_stack((ranges[begins, 0], reached[ends]))
 
 
 class ResidentPages:

@@ -50,7 +50,8 @@ def joined(everything: Capture, parts: Sequence[Capture]) -> Capture:
     other &= ~np.isin(everything.stacks["image"], images)
     blocks = ~np.isin(everything.keys >> np.uint64(records.ADDRESS_BITS), images & np.uint64(records.IMAGE_MASK))
     rest = replace(everything, used=everything.used[other], counters=everything.counters[other],
-                   stacks=everything.stacks[other], keys=everything.keys[blocks], values=everything.values[blocks])
+                   stacks=everything.stacks[other], keys=everything.keys[blocks], values=everything.values[blocks],
+                   kinds=everything.kinds[blocks] if everything.kinds is not None else None)
     all_ = [rest, *parts]
     names = ("used", "counters", "stacks", "keys", "values")
     used, counters, stacks, keys, values = (np.concatenate([getattr(each, name) for each in all_]) for name in names)

@@ -172,7 +172,7 @@ class SiteReader:
 
     def _completed(self, captured: Capture) -> np.ndarray:
         """Return the stacks, those that were on their way when they were copied as they are known now."""
-        stacks = captured.stacks
+        stacks = captured.stacks.copy()
         late = stacks["ended"] == records.StackEnd.PENDING
         stacks[late] = self._program.stacks[captured.used[late]]
         return stacks

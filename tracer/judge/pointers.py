@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,17 +55,12 @@ class PointerGraph:
     labels: tuple[str, ...]
 
 
-#: Of PointerScan.found().
-FOUND = (np.uint64, np.bool_, np.int64, np.int64, np.int32, np.uint32, np.uint64, np.uint64)
-
-
 class _Growing:
     """Numbers of one type, appended; the memory that they fill is touched once, which costs more than all else."""
 
     def __init__(self, dtype: type[np.generic]) -> None:
         self._array = np.empty(_GROWTH, dtype)
         self._used = 0
-        self._others: list[npt.NDArray[Any]] = []
 
     def append(self, numbers: npt.NDArray[np.generic], chosen: I64 | None = None) -> None:
         """Append those numbers, or the chosen ones of them."""
@@ -80,15 +74,9 @@ class _Growing:
         else:
             numbers.take(chosen, out=self._array[begin : self._used], mode="clip")
 
-    def follow_with(self, numbers: npt.NDArray[Any]) -> None:
-        """Have these stand behind all that is appended."""
-        self._others.append(numbers)
-
     def close(self) -> npt.NDArray[Any]:
         """Return them all."""
         self._array.resize(self._used, refcheck=False)
-        if self._others:
-            return np.concatenate([self._array, *self._others])
         return self._array
 
 
@@ -105,12 +93,9 @@ class PointerScan:
         self._table = BlockTable(self._addresses, self._sizes) if len(addresses) else None
         self._excluded: U64 = np.zeros(0, np.uint64)
         self._labels: list[str] = []
-        self._begin(len(addresses))
-
-    def _begin(self, count: int) -> None:
-        self._roots: U64 = np.zeros(count, np.uint64)
-        self._rootless: Bools = np.ones(count, np.bool_)
-        self._held: I64 = np.zeros(count, np.int64)
+        self._roots: U64 = np.zeros(len(addresses), np.uint64)
+        self._rootless: Bools = np.ones(len(addresses), np.bool_)
+        self._held: I64 = np.zeros(len(addresses), np.int64)
         self._targets, self._words = _Growing(np.int32), _Growing(np.uint32)
         #: Where each chunk began, and how many pointers to starts its blocks held.
         self._chunks: list[tuple[int, int]] = []
@@ -164,27 +149,6 @@ class PointerScan:
         inside = (depth > 0) & (depth < self._table.lengths.take(target))
         self._where.append(where[inside])
         self._distances.append(distances[inside])
-
-    def part(self) -> PointerScan:
-        """Return a scan for the same pointers that has seen nothing yet: for a part of the memory."""
-        part = copy(self)
-        part._begin(len(self._addresses))
-        return part
-
-    def found(self) -> list[npt.NDArray[Any]]:
-        """Return all that was found so far, of the types FOUND, for another one's take(); the scan is over then."""
-        chunks = np.array(self._chunks, np.int64).reshape(-1, 2)
-        return [self._roots, self._rootless, self._held, chunks,
-                *(growing.close() for growing in (self._targets, self._words, self._where, self._distances))]
-
-    def take(self, found: list[npt.NDArray[Any]]) -> None:
-        """Take what another part has found, in memory that is not added here; nothing is added afterwards."""
-        roots, rootless, held, chunks, *grown = found
-        self._note_roots(*(each[~rootless] for each in (np.arange(len(roots)), roots)))
-        self._held += held
-        self._chunks += [(start, count) for start, count in chunks.reshape(-1, 2).tolist()]
-        for own, more in zip((self._targets, self._words, self._where, self._distances), grown, strict=True):
-            own.follow_with(more)
 
     def finish(self, peek: Peek | None = None, is_vtable: Test | None = None) -> PointerGraph:
         """Return the graph of all that was added; the scan is over then.

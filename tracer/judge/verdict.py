@@ -120,6 +120,11 @@ def _grows(facts: Facts) -> np.ndarray:
     return np.asarray((facts.growth.shape == Shape.RISING) & (facts.growth.low > 0))
 
 
+def _keeps(facts: Facts) -> np.ndarray:
+    """Of what is mostly given back, a rise by less than a part of it is how it comes and goes."""
+    return np.asarray((2 * facts.freed < facts.allocated) | (facts.growth.low * facts.age_s > TURNOVER * facts.bytes))
+
+
 def _grows_surely(facts: Facts) -> np.ndarray:
     growth = facts.growth
     return _grows(facts) & (growth.trend_z >= CERTAIN_TREND) & (growth.rises >= MOST_INTERVALS * growth.intervals)
@@ -254,7 +259,7 @@ TABLE: tuple[Row, ...] = (
     Row("outlives", _outlives, Verdict.GROWING, Confidence.MEDIUM, _lives_on),
     Row("turns over", _turns_over, Verdict.STEADY, Confidence.HIGH, _comes_and_goes),
     Row("grows all the time", _grows_surely, Verdict.GROWING, Confidence.HIGH, _grew),
-    Row("grows", _grows, Verdict.GROWING, Confidence.MEDIUM, _grew),
+    Row("grows", _and(_grows, _keeps), Verdict.GROWING, Confidence.MEDIUM, _grew),
     Row("settled", _is(Shape.SETTLED, Shape.FLAT), Verdict.STEADY, Confidence.HIGH, _stands),
     Row("sawtooth", _is(Shape.SAWTOOTH), Verdict.STEADY, Confidence.HIGH, _saws),
     Row("steps", _is(Shape.STEPS), Verdict.STEADY, Confidence.MEDIUM, _steps),

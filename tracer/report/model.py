@@ -160,7 +160,8 @@ class Report:
     """One moment of one trace. notes: one sentence each on what its stacks lack, and what would bring it.
 
     misuses: frees that are wrong, None where they were not asked for.
-    untraced: processes that should have been traced and were not, by reason. follows: processes come and go. asked_for: by a signal.
+    untraced: processes that should have been traced and were not, by reason. follows: processes come and go.
+    asked_for: by a signal.
     """
 
     taken: datetime

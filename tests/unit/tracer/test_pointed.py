@@ -101,7 +101,6 @@ def test_registers_and_the_kernel_are_roots() -> None:
     assert second == ("kept by the kernel (epoll or a timer)", f"block of 32 bytes at {at(2):#x}")
 
 
-@pytest.mark.xfail(strict=True, reason="the blocks between are left out")
 def test_the_way_from_the_kernel() -> None:
     """Blocks between what the kernel keeps and the one asked for are on the way, as from any other root."""
     (chain,) = answers((f"{at(2):#x}",), (look(3, {0: 1, 1: 2}, kernel=(at(0),)),))

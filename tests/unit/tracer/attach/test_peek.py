@@ -47,7 +47,6 @@ def test_what_cannot_be_read_is_0_and_hides_nothing() -> None:
     assert own().words(many).tolist() == [5, 0, 6] * MOST_RANGES
 
 
-@pytest.mark.xfail(strict=True, reason="the bytes before the page's end stay in the word")
 def test_a_word_of_which_a_part_cannot_be_read() -> None:
     """One that goes on into memory that is not there is 0 too, not its first half."""
     memory = mmap.mmap(-1, 2 * PAGE)

@@ -34,7 +34,7 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
                  "freed blocks live 3 ms at most, 2% live on"),
     "turns over": ({"oldest_s": 2.0}, "none of its blocks is older than 2 s"),
     "grows all the time": ({"shape": Shape.RISING, "low": 5.0, "trend_z": 9.0, "rises": 58}, "grows in 58 of 60 intervals"),
-    "grows": ({"shape": Shape.RISING, "low": 5.0, "trend_z": 2.5, "rises": 20}, "grows in 20 of 60 intervals"),
+    "grows": ({"shape": Shape.RISING, "low": 500.0, "trend_z": 2.5, "rises": 20}, "grows in 20 of 60 intervals"),
     "settled": ({"shape": Shape.SETTLED, "settled_s": 4.0, "steady_s": 55.0}, "reached its size after 4 s, unchanged for 55 s"),
     "sawtooth": ({"shape": Shape.SAWTOOTH}, "fills and empties"),
     "steps": ({"shape": Shape.STEPS, "rises": 5}, "grew by a step in 5 of 60 intervals"),
@@ -80,7 +80,7 @@ def test_a_row_decides(name: str) -> None:
     ("no pointer to most", {"lost": 499, "definitely": 499}), ("no pointer to some", {"lost": 0}), ("no series", {"ended": 500}),
     ("too early", {"age_s": 10.0}), ("outlives", {"outlived": 4}), ("outlives", {"low_share": 0.0005}), ("outlives", {"young": 0}),
     ("turns over", {"freed": 0}), ("turns over", {"oldest_s": 15.0}), ("grows all the time", {"low": -0.1}),
-    ("grows all the time", {"rises": 35}), ("grows all the time", {"trend_z": 3.0}), ("grows", {"low": 0.0}),
+    ("grows all the time", {"rises": 35}), ("grows all the time", {"trend_z": 3.0}), ("grows", {"low": 0.0}), ("grows", {"low": 400.0}),
 ])
 def test_a_row_needs_all_its_facts(name: str, less: dict[str, Any]) -> None:
     """With one fact on the other side of its threshold, another row decides."""
@@ -110,7 +110,7 @@ def test_expected_loss() -> None:
     """What is lost counts by what has been lost so far, what grows by what it surely gains; all else loses nothing."""
     expected = judge(facts(ROWS["no pointer to most"][0], ROWS["grows"][0], ROWS["outlives"][0] | {"expected_bytes_per_s": 70.0},
                            ROWS["settled"][0])).expected
-    assert expected.tolist() == [pytest.approx(99_700 / 60), 5.0, 70.0, 0.0]
+    assert expected.tolist() == [pytest.approx(99_700 / 60), 500.0, 70.0, 0.0]
 
 
 def test_no_sites() -> None:
