@@ -89,9 +89,9 @@ class Looks:
         ended, self._ended = tuple(self._ended), []
         return Looked((*looks, *ended), [look.capture for look in looks], notes)
 
-    def look_at_end(self, tracee: Tracee, tid: int) -> None:
+    def look_at_end(self, tracee: Tracee, tid: int, ended: Sequence[StoppedThread]) -> None:
         """Look at a process that is held as its last thread ends, for the report that speaks of it."""
-        look = self._try(tracee, lambda: held_at_exit(tid), tid)
+        look = self._try(tracee, lambda: held_at_exit(tid, ended), tid)
         if look is not None:
             self._last[tracee.uid] = look.capture
             if self._settings.who_points_at:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -13,6 +13,7 @@ from tracer.attach.open_files import room_for_processes
 from tracer.attach.program import Program
 from tracer.attach.seccomp import would_end
 from tracer.attach.selection import Selection
+from tracer.attach.stopping import StoppedThread
 from tracer.attach.target import Process, find_process
 from tracer.attach.thread_status import has_ended
 from tracer.attach.tracee import Inherited, Tracee
@@ -285,14 +286,14 @@ class Membership:
         if tracee is not None:
             tracee.read_mappings()
 
-    def leaving(self, pid: int, tid: int) -> None:
+    def leaving(self, pid: int, tid: int, ended: Sequence[StoppedThread]) -> None:
         """Look at the memory of a process for the last time, if that is asked for."""
         tracee = self._roster.by_pid(pid)
         if tracee is not None and self._settings.reachability and not tracee.shares_memory:
             # What its stacks miss is learnt from the ring, which tells of it in order.
             while self.drain():
                 pass
-            self._looks.look_at_end(tracee, tid)
+            self._looks.look_at_end(tracee, tid, ended)
 
     def ended(self, pid: int, status: int) -> None:
         """Keep what a process left."""

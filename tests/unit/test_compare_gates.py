@@ -229,7 +229,7 @@ def test_command_lines_are_a_users() -> None:
     folder, values = Path("/b"), {"leaktrace": "leaktrace", "report": "r.json"}
     named = {program.name: program for program in PROGRAMS}
     assert " ".join(LEAKTRACE.command(named["forks"], folder, values)) == (
-        "leaktrace run --fail-on bytes>0 --format json --output r.json --follow-forks -- /b/forks")
+        "leaktrace run --reachability --fail-on verdict==lost --format json --output r.json --follow-forks -- /b/forks")
     assert VALGRIND.command(named["leaks"], folder, values) == [
         "valgrind", "--leak-check=full", "--error-exitcode=23", "/b/leaks"]
     assert "--trace-children=yes" in VALGRIND.command(named["execs"], folder, values)

@@ -11,7 +11,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,7 +21,7 @@ from tracer.attach.child_signals import ChildSignals
 from tracer.attach.kernel import CAPABILITIES
 from tracer.attach.loading import Loading
 from tracer.attach.ptrace import Event, Option, Stop
-from tracer.attach.stopping import Stand, interrupted
+from tracer.attach.stopping import Stand, StoppedThread, ended_thread, interrupted
 from tracer.attach.thread_status import has_ended, status_number, threads_of, tracer_of
 from tracer.errors import CannotTrace
 
@@ -60,8 +60,8 @@ class Owner(Protocol):
     def exiting(self, pid: int) -> None:
         """Its first thread ends, and still has its memory; others may go on."""
 
-    def leaving(self, pid: int, tid: int) -> None:
-        """Its last thread ends, this one, and still has its memory."""
+    def leaving(self, pid: int, tid: int, ended: Sequence[StoppedThread]) -> None:
+        """Its last thread ends, this one, and still has its memory. ended: those that ended with it."""
 
     def ended(self, pid: int, status: int) -> None:
         """It is gone; status as of wait(2)."""
@@ -91,6 +91,8 @@ class Follower:
         self._threads: dict[int, _Thread] = {}
         self._ending: set[int] = set()
         self._arrived: dict[int, Stop] = {}
+        #: By process: threads that have ended with it, while others have still to.
+        self._ended: dict[int, list[StoppedThread]] = {}
         self._searched = 0.0
         self._unborn: set[int] = set()
         self._signals = ChildSignals() if self._stays else None
@@ -213,7 +215,9 @@ class Follower:
                 self._owner.exiting(thread.pid)
             self._ending.add(stop.tid)
             if self._is_last(stop.tid, thread.pid):
-                self._owner.leaving(thread.pid, stop.tid)
+                self._owner.leaving(thread.pid, stop.tid, self._ended.pop(thread.pid, ()))
+            elif ended := ended_thread(stop.tid):
+                self._ended.setdefault(thread.pid, []).append(ended)
             self._resume(stop.tid)
         elif stop.event is Event.STOP:
             self._rest(stop)
@@ -263,6 +267,7 @@ class Follower:
 
     def _execute(self, tid: int, *, at_exec: bool) -> None:
         """A program was replaced: its other threads are gone, and the one that did it has the process's number."""
+        self._ended.pop(tid, None)
         for other in [other for other, thread in self._threads.items() if thread.pid == tid and other != tid]:
             del self._threads[other]
             self._ending.add(other)
@@ -339,6 +344,7 @@ class Follower:
                 # It was ending already.
                 self._owner.came_late(tid)
             if thread is not None and thread.pid == tid:
+                self._ended.pop(tid, None)
                 self._owner.ended(tid, status)
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -22,7 +22,9 @@ PATIENCE = 1.0
 #: Seconds between looks for stops; most threads have stopped by the second one.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.00005, 0.001
 #: Places in struct user_regs_struct (sys/user.h).
-_BP, _IP, _SP, _FS_BASE = 4, 16, 19, 21
+_BP, _ORIGINAL_AX, _IP, _SP, _FS_BASE = 4, 15, 16, 19, 21
+#: The system call by which one thread ends (asm/unistd_64.h).
+SYS_EXIT = 60
 
 
 class BeingDebugged(CannotTrace):
@@ -122,9 +124,20 @@ def interrupted(pid: int, tids: Collection[int], standing: Collection[int] = (),
 
 
 @contextmanager
-def held_at_exit(pid: int) -> Iterator[Stand]:
-    """Give what the first thread of a process holds that this thread of ours holds as it ends (Event.EXIT)."""
-    yield Stand(pid, _registers_of([pid]))
+def held_at_exit(tid: int, ended: Sequence[StoppedThread] = ()) -> Iterator[Stand]:
+    """Give the last thread of a process that this thread of ours holds as it ends (Event.EXIT).
+
+    ended: those that ended with it, with what they held then.
+    """
+    yield Stand(tid, (*_registers_of([tid]), *ended))
+
+
+def ended_thread(tid: int) -> StoppedThread | None:
+    """Return what a thread holds that is held as its process ends; None if it ends by itself, and its stack with it."""
+    for thread in _registers_of([tid]):
+        if thread.registers[_ORIGINAL_AX] != SYS_EXIT:
+            return thread
+    return None
 
 
 class _Holder(threading.Thread):

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from tests.unit.tracer.attach.conftest import children_of, status_of, threads_of
 from tracer.attach import ptrace
 from tracer.attach.follow import Follower
 from tracer.attach.spawn import HeldCommand
+from tracer.attach.stopping import StoppedThread
 from tracer.errors import CannotTrace
 
 pytestmark = pytest.mark.usefixtures("within_limit")
@@ -65,7 +66,7 @@ class Recorder:
     def exiting(self, pid: int) -> None:
         self._note("exiting", pid)
 
-    def leaving(self, pid: int, tid: int) -> None:
+    def leaving(self, pid: int, tid: int, ended: Sequence[StoppedThread]) -> None:
         self.last.append((pid, tid))
 
     def ended(self, pid: int, status: int) -> None:
