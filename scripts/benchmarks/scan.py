@@ -1,9 +1,10 @@
-"""Measure the search for pointers to live blocks, by stage, in a process image made here: one thread, no root."""
+"""Measure the search for pointers to live blocks: by stage in an image made here, and whole in a real process."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -14,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks import scan_process
 from benchmarks.entry import run_script
 from tracer.judge.pointers import PointerScan
 from tracer.judge.reachability import classify
 
+SCRIPTS = Path(__file__).resolve().parents[1]
 SEED = 20
 BLOCKS = 1_000_000
 #: The part of words that are pointers.
@@ -48,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--size", type=float, default=1.0, metavar="GB", help="memory to look at (default: 1)")
     parser.add_argument("--blocks", type=int, default=BLOCKS, metavar="N", help=f"live blocks (default: {BLOCKS:,})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to a file")
+    parser.add_argument("--leaktrace", type=Path, default=SCRIPTS / "leaktrace", metavar="PATH",
+                        help="the one to measure")
     options = parser.parse_args(arguments)
     return run_script(lambda: measure(options))
 
@@ -60,10 +65,15 @@ def measure(options: argparse.Namespace) -> int:
         rounds = [stages(image) for _ in range(1 if options.quick else ROUNDS)]
         figures[name] = {stage: statistics.median(one[stage] for one in rounds) for stage in rounds[0]}
         print(as_text(name, figures[name], options.size), flush=True)
-    # What reading a real process adds (stopping it, and the copy) is measured here, as further rows of `figures`.
+    real: dict[str, list[float]] = {}
+    if os.geteuid() == 0:
+        real = scan_process.look(options.leaktrace, int(1024 * options.size), options.blocks)
+        print(scan_process.as_text(real, options.size))
+    else:
+        print("a process of that size is looked at by root only: sudo scripts/bench_scan")
     if options.json:
-        options.json.write_text(json.dumps({"size_gb": options.size, "blocks": options.blocks, "s": figures}, indent=1)
-                                + "\n")
+        made = {"size_gb": options.size, "blocks": options.blocks, "s": figures, "process_s": real}
+        options.json.write_text(json.dumps(made, indent=1) + "\n")
     return 0
 
 

@@ -19,12 +19,13 @@ COMPILE = ("gcc", "-O2", "-g", "-fomit-frame-pointer")
 
 INTRODUCTION = """\
 A small server that leaks is running as process {pid}. Its source is {source}
-What follows is what `leaktrace -p {pid}` does: two reports, 2 s apart.
+What follows is what `leaktrace -p {pid} --reachability` does: two reports, 2 s apart.
 """
 LESSON = """\
-What you saw: copy_header() holds the most, and the second report says by how much more than the first. A report
-names who allocated; who forgot to free is its caller, handle_request(), where it refuses a request.
-remember_user() is a cache that only grows. render_page() allocated more than both, and freed it: it is absent.
+What you saw: nothing points to the blocks of copy_header() any more, so they are lost; the second report says how
+fast. A report names who allocated; who forgot to free is its caller, handle_request(), where it refuses a request.
+remember_user() is a cache that only grows: its blocks are reachable, and a few seconds more would call it growing.
+render_page() allocated more than both, and freed it: it is absent.
 Next, a process of your own: sudo leaktrace -p PID
 """
 
@@ -39,7 +40,7 @@ def command() -> None:
         compile_demo(program)
         with running(program) as pid:
             click.echo(INTRODUCTION.format(pid=pid, source=SOURCE), err=True)
-            code = run_trace(Settings(pids=(pid,), interval=2, count=2))
+            code = run_trace(Settings(pids=(pid,), interval=2, count=2, reachability=True))
     if code:
         raise click.exceptions.Exit(code)
     click.echo("\n" + LESSON, err=True, nl=False)

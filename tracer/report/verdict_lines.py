@@ -28,7 +28,8 @@ def describe(finding: Finding) -> str:
 
 
 def _figures(finding: Finding) -> str:
-    growth = finding.slope[0] if finding.slope is not None else 0.0
+    loses = finding.verdict in ("lost", "growing") and finding.slope is not None
+    growth = finding.slope[0] if loses and finding.slope is not None else 0.0
     grows = f", {growth:+.0f} bytes/s" if 0.5 <= abs(growth) < 1000 else (
         f", {'+' if growth > 0 else ''}{wording.size(growth)}/s" if abs(growth) >= 1000 else "")
     return f"{wording.size(finding.bytes)} in {wording.blocks(finding.count)}{grows}"
@@ -36,7 +37,7 @@ def _figures(finding: Finding) -> str:
 
 def _where(finding: Finding) -> str:
     if function := wording.known_by(finding.frames):
-        return function
+        return wording.short(function)
     module = finding.frames[0].module if finding.frames else None
     return module.rpartition("/")[2] if module else "no name"
 

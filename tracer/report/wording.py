@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from symbolizer.frame import Frame
 from tracer.report.model import Finding
 
+#: Functions of containers, which are made in every program that uses them.
+_TEMPLATES = ("std::", "__gnu_cxx::")
 #: Files of the C and C++ runtimes, whose functions allocate for others.
 _RUNTIME = ("libc.so", "libc-", "libc++", "libstdc++.so", "ld-linux", "ld-musl", "libpthread")
 
@@ -41,8 +43,13 @@ def blocks(count: int) -> str:
 def known_by(frames: Sequence[Frame]) -> str | None:
     """Return the function that a reader knows a site by, the innermost of the program's own; None without any name."""
     named = [frame for frame in frames if frame.function is not None]
-    own = [frame for frame in named if not _is_runtime(frame.module)]
+    own = [frame for frame in named if not _is_runtime(frame.module) and not str(frame.function).startswith(_TEMPLATES)]
     return (own or named)[0].function if named else None
+
+
+def short(name: str, longest: int = 60) -> str:
+    """Return a name with its end cut off where it is too long for a line."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _is_runtime(module: str | None) -> bool:

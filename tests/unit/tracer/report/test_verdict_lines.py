@@ -43,7 +43,7 @@ def test_doubt_is_said(finding: MakeFinding, verdict: str, confidence: str | Non
 ])  # fmt: skip
 def test_growth(finding: MakeFinding, slope: float | None, shown: str | None) -> None:
     """What is less than half a byte in a second is none; the rest has its sign."""
-    line = describe(finding(verdict="steady", evidence="x", slope=None if slope is None else (slope, slope, slope)))
+    line = describe(finding(verdict="growing", evidence="x", slope=None if slope is None else (slope, slope, slope)))
     assert "blocks," in line if shown is None else f"4 blocks{shown} " in line and (shown or "/s" not in line)
 
 
