@@ -25,8 +25,8 @@ def look(leaktrace: Path, megabytes: int, blocks: int) -> dict[str, list[float]]
     with tempfile.TemporaryDirectory(prefix="leaktrace-scan-") as folder:
         program = Path(folder) / "bench_pointers"
         subprocess.run(["gcc", "-O2", "-o", program, PROGRAM], check=True)
-        words = [leaktrace, "-c", f"{program} {megabytes} {blocks}", "--reachability", "--max-image", f"{2 * megabytes}m",
-                 "--max-outstanding", str(2 * blocks), "--format", "json", "3600"]
+        words = [str(leaktrace), "-c", f"{program} {megabytes} {blocks}", "--reachability", "--format", "json",
+                 "--max-image", f"{2 * megabytes}m", "--max-outstanding", str(2 * blocks), "3600"]
         with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                               stderr=subprocess.DEVNULL) as process:
             assert process.stdin and process.stdout

@@ -24,7 +24,7 @@ from tests.live.test_options import WORDS, run_tool
 
 Build = Callable[..., Path]
 #: Often enough to see a race that is lost now and then; and what is done before a release.
-RUNS = 200 if os.environ.get("LEAKTRACE_LONG") else 25
+RUNS = 200 if os.environ.get("LEAKTRACE_LONG") else 12
 #: Functions that the C runtime has outside main().
 OF_RUNTIME = {"__libc_start_call_main", "__libc_start_main", "_start"}
 

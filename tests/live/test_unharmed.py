@@ -19,7 +19,7 @@ from tests.live.conftest import NEVER, PATIENCE, ROOT, Lines, Starter, site
 from tests.live.test_options import run_tool
 
 Build = Callable[..., Path]
-KILLS = 50
+KILLS = 50 if os.environ.get("LEAKTRACE_LONG") else 12
 #: Beginnings of names that leaktrace gives to its BPF programs.
 OWN_NAMES = ("heap_", "process_", "bare_", "leaktrace")
 UPROBE_EVENTS = Path("/sys/kernel/tracing/uprobe_events")

@@ -29,6 +29,7 @@ def document(report: Report, judgement: Judgement | None = None) -> dict[str, An
             site |= {"outcome": judged.outcome.value, "reason": judged.reason, "fingerprint": judged.fingerprint}
         made["judgement"] = {
             "exit_code": judgement.exit_code,
+            "conclusion": judgement.conclusion,
             "failed_totals": list(judgement.failed_totals),
             "unused_suppressions": list(judgement.unused_suppressions),
             "used_suppressions": [asdict(use) for use in judgement.used_suppressions],
@@ -56,7 +57,7 @@ def _document(report: Report) -> dict[str, Any]:
             "allocated_count": report.totals.allocated_count,
             "freed_count": report.totals.freed_count,
             "relative_error": report.total_error,
-            "reachability": _kinds(report.reachability),
+            **({"reachability": _kinds(report.reachability)} if report.reachability is not None else {}),
         },
         "sites": [_site(finding) for finding in report.findings],
         "memory": [memory_head.document(head) for head in report.memory],
