@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 import numpy as np
 
@@ -27,22 +25,19 @@ from tracer.attach.tracee import Tracee
 from tracer.closing import ClosingNotes
 from tracer.collect.rule_table import RuleTable
 from tracer.collect.sites import SiteReader
-from tracer.collect.snapshot import Snapshot
 from tracer.containers import ContainerNames
 from tracer.errors import CannotTrace
 from tracer.events import KernelEvents
-from tracer.fill import fill_report
-from tracer.holdings import Holdings, Sites
+from tracer.holdings import Holdings
 from tracer.listener import Listener
-from tracer.looks import Looked, Looks
+from tracer.looks import Looks
 from tracer.membership import Membership
 from tracer.memory_heads import MemoryHeads
 from tracer.misuses import MisuseCollector
 from tracer.naming import StackNamer
-from tracer.pointed import Pointed
 from tracer.poller import Poller
-from tracer.records import StackEnd
-from tracer.report.model import PointerNote, Report
+from tracer.report.model import Report
+from tracer.reporter import Reporter
 from tracer.requirements import require_allocator, require_survival
 from tracer.roster import Roster
 from tracer.settings import Settings
@@ -91,7 +86,6 @@ class Session:
         self.on_command_end: Callable[[int], None] = lambda others: None
         #: The process ends with this session, so that followed ones need not be stopped to be left.
         self.ends_with_process = False
-        self._containers = ContainerNames(self._attend)
         self._stop = self._asked = False
         self._begun = False
         self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -101,7 +95,6 @@ class Session:
         self._selection: Selection | None = None
         self._follower: Follower | None = None
         self._serving = False
-        self._earlier: tuple[int, Snapshot] | None = None
 
     def __enter__(self) -> Session:
         try:
@@ -169,20 +162,22 @@ class Session:
                            raw=settings.raw_stacks, idle=self._attend)
         self._holdings = Holdings(pool, namer, self.roster.of_image)
         self._looks = Looks(settings, self._reader)
-        self._memory = MemoryHeads(settings)
         members = self._members = Membership(settings, program, RuleTable(program.rules), self.roster, self._reader,
                                              self._holdings, self.listener, self._looks)
-        self._closing = ClosingNotes(self.symbolizer, self.roster, Packages(), self._attend)
         for tracee in self.tracees:
             members.bind(tracee)
         program.watch_processes()
         _hurry()
         self._clock = _Clock(int(settings.interval * SECOND))
         self._watch = Watch(self._reader, self._clock.start)
-        self._misuses = self._collect_misuses(program) if settings.check_frees else None
+        misuses = self._collect_misuses(program) if settings.check_frees else None
+        self._reporter = Reporter(
+            settings, self._clock.start, self.symbolizer, self.objects, self.roster, self.listener, self._reader,
+            self._holdings, self._looks, self._watch, MemoryHeads(settings), ContainerNames(self._attend),
+            ClosingNotes(self.symbolizer, self.roster, Packages(), self._attend), misuses)
         members.hear(KernelEvents(program, self.roster.at, self._reader, self.listener, self._clock.start,
                                   quiet=settings.follows, wanted=members.wanted, executed=members.hold,
-                                  misuses=self._misuses))
+                                  misuses=misuses))
         self._attach(members)
         if not settings.follows:
             # Of many processes, one without is no reason to end.
@@ -316,64 +311,15 @@ class Session:
         members = self._members
         if members is None:
             raise CannotTrace("The trace is over.", "Start another one.")
+        self._attend()
         members.begin_report()
         try:
-            report = self._report(members, last=last)
+            report = self._reporter.report(members, last=last)
         finally:
             members.end_report()
         if self.settings.follows and not self.settings.keep_ended:
             self.roster.forget(self._holdings.forget_ended())
         return report
-
-    def _report(self, members: Membership, *, last: bool) -> Report:
-        settings, began = self.settings, time.monotonic_ns()
-        self._attend()
-        members.look_around()
-        for tracee in self.roster.running:
-            members.look_again(tracee)
-        looked = self._looks.look(self.roster.running) if settings.reachability else None
-        scanned = looked.captures if looked is not None else ()
-        snapshot = self._reader.snapshot(older_ns=settings.older_ns or 0, keep_blocks=True, scanned=scanned)
-        if not scanned and (snapshot.stacks["ended"] == StackEnd.PENDING).any() and members.drain():
-            # A stack was on its way; it is here now.
-            snapshot = self._reader.snapshot(older_ns=settings.older_ns or 0, keep_blocks=True)
-        drained = time.monotonic_ns()
-        self._containers.complete(self.tracees)
-        sites = self._holdings.sites(snapshot)
-        self._watch.due = 0
-        self._watch.look()
-        report = fill_report(
-            sites,
-            self._earlier,
-            settings,
-            self.tracees,
-            elapsed_s=(began - self._clock.start) / SECOND,
-            taken=datetime.now().astimezone(),
-            kernel=platform.release(),
-            last=last,
-            notes_on=self._closing.notes,
-            untraced=members.untraced,
-            misuses=self._misuses.collect() if self._misuses is not None else None,
-            verdicts=self._watch.judge(sites, over=len(self.tracees) == 1 and not self.roster.running_count),
-            looked=looked,
-            pointed=self._pointed(sites, looked),
-            memory=self._memory.heads(self.roster.running, sites),
-        )
-        self._earlier = (began, sites.snapshot)
-        # Until there is something new to name, which is seldom, nothing needs to wait for it in memory.
-        self.symbolizer.close()
-        named = time.monotonic_ns()
-        self.listener.timing(
-            f"report took {(named - began) / SECOND:.3f} s (drain {(drained - began) / SECOND:.3f} s, "
-            f"symbols {(named - drained) / SECOND:.3f} s) for {len(snapshot)} stacks, {len(sites.snapshot)} sites, "
-            f"{int(snapshot.live_count.sum())} blocks"
-        )
-        return report
-
-    def _pointed(self, sites: Sites, looked: Looked | None) -> Callable[..., tuple[PointerNote, ...]]:
-        if looked is None or not self.settings.who_points_at:
-            return lambda _: ()
-        return Pointed(self.settings, self.symbolizer, self.objects, sites, looked).notes
 
     def helpers(self) -> list[int]:
         """Return the processes that work for this session."""

@@ -29,17 +29,17 @@ class Watch:
         self._history = History()
         self.due = start_ns
 
-    def look(self) -> None:
-        """Note what every site holds now, if that is due."""
-        now = time.monotonic_ns()
-        if now < self.due:
+    def look(self, *, now: bool = False) -> None:
+        """Note what every site holds now, if that is due; now: in any case."""
+        at = time.monotonic_ns()
+        if at < self.due and not now:
             return
-        elapsed = (now - self._start) / SECOND
+        elapsed = (at - self._start) / SECOND
         keys, held, count = self._reader.series()
         if len(keys):
             # Without: nothing is there yet, or no more, and how that went shall not change.
             self._history.add(elapsed, keys, held, count)
-        self.due = now + int(max(FIRST_PERIOD, elapsed * LATER_PERIOD) * SECOND)
+        self.due = at + int(max(FIRST_PERIOD, elapsed * LATER_PERIOD) * SECOND)
 
     def judge(self, sites: Sites, *, over: bool = False) -> Verdicts:
         """Return the verdicts on the sites of a report, whose snapshot has all its blocks.

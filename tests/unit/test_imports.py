@@ -13,7 +13,7 @@ PACKAGES = ("bpf", "symbolizer", "tracer")
 
 BASE = ("tracer.settings", "tracer.errors", "tracer.records", "tracer.losses", "tracer.limits")
 SESSION = ("tracer.session", "tracer.closing", "tracer.containers", "tracer.events", "tracer.fill", "tracer.gate", "tracer.holdings",
-           "tracer.listener", "tracer.looks", "tracer.memory_heads", "tracer.memory_watch", "tracer.pointed", "tracer.verdicts", "tracer.membership", "tracer.misuses", "tracer.poller", "tracer.requirements", "tracer.naming", "tracer.roster", "tracer.stack_pool", "tracer.symbols",
+           "tracer.listener", "tracer.looks", "tracer.memory_heads", "tracer.memory_watch", "tracer.pointed", "tracer.verdicts", "tracer.membership", "tracer.misuses", "tracer.poller", "tracer.reporter", "tracer.requirements", "tracer.naming", "tracer.roster", "tracer.stack_pool", "tracer.symbols",
            "tracer.pointer_names", "tracer.pointer_places", "tracer.stack_frames", "tracer.thread_locals")
 STAGES = ("tracer.attach", "tracer.collect", "tracer.judge", "tracer.report")
 BCC_IMPORTERS = ("tracer.attach", "tracer.collect.drain", "tracer.collect.unwind_rules")
