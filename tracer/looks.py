@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -81,7 +82,7 @@ class Looks:
             follower = self.follower
             hold = None
             if follower is not None and follower.follows(tracee.process.pid):
-                hold = _Pause(follower, tracee.process.pid)
+                hold = partial(follower.paused, tracee.process.pid)
             look = self._try(tracee, hold)
             if look is not None:
                 looks.append(look)
@@ -136,18 +137,9 @@ class Looks:
         self._buffers.rest()
         took = time.perf_counter() - began
         self._notes.append(ScanNote(
-            process.pid, result.bytes_read, round(result.stopped_s, 4), round(took, 4), result.streamed))
+            process.pid, result.bytes_read, round(result.stopped_s, 4), round(took, 4), result.streamed,
+            unreadable=result.bytes_unreadable, not_stopped=len(result.facts.not_stopped)))
         return Look(tracee.uid, replace(result.ledger, kinds=kinds), graph, result.facts, space, work.memory)
-
-
-class _Pause:
-    """Has a follower hold a process that it follows."""
-
-    def __init__(self, follower: Follower, pid: int) -> None:
-        self._follower, self._pid = follower, pid
-
-    def __call__(self) -> AbstractContextManager[Stand]:
-        return self._follower.paused(self._pid)
 
 
 class KeptMemory:
@@ -162,10 +154,9 @@ class KeptMemory:
         """Choose what to keep."""
         wanted = [(each.start, each.end) for each in facts.mappings if each.is_file and each.writable]
         for thread in facts.threads:
-            for address, most in ((thread.sp - RED_ZONE, MOST_STACK), (thread.fs_base - PAGE, 2 * PAGE)):
-                mapping = space.locate(thread.sp if most == MOST_STACK else thread.fs_base)
-                if mapping is not None:
-                    wanted.append((max(address, mapping.start), min(address + most, mapping.end)))
+            for at, before, behind in ((thread.sp, RED_ZONE, MOST_STACK - RED_ZONE), (thread.fs_base, PAGE, PAGE)):
+                if (mapping := space.locate(at)) is not None:
+                    wanted.append((max(at - before, mapping.start), min(at + behind, mapping.end)))
         self._wanted = joined(np.array(wanted, np.uint64).reshape(-1, 2))
 
     def add(self, start: int, words: np.ndarray) -> None:

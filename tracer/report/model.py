@@ -33,7 +33,8 @@ class Reachability:
 class ScanNote:
     """A look at the memory of one process: bytes read, seconds that it stood still, and that it all took.
 
-    streamed: it was larger than the copy, and stood while it was looked at. failed: why there is nothing.
+    streamed: it was larger than the copy, and stood while it was looked at. unreadable: bytes that could not be read;
+    not_stopped: threads that ran on, whose registers are not known. failed: why there is nothing.
     """
 
     pid: int
@@ -42,6 +43,8 @@ class ScanNote:
     took_s: float = 0.0
     streamed: bool = False
     failed: str | None = None
+    unreadable: int = 0
+    not_stopped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TextIO
 
 from tracer.report import wording
-from tracer.report.model import Finding, Reachability, Report
+from tracer.report.model import Finding, Reachability, Report, ScanNote
 
 #: Characters of a verdict with its place, and of the figures behind it.
 _VERDICT, _FIGURES = 12, 40
@@ -53,10 +54,19 @@ def write_scans(report: Report, out: TextIO) -> None:
             how = ", piece by piece" if scan.streamed else ""
             out.write(f"  {wording.size(scan.bytes_read)} of pid {scan.pid} looked at{how}; "
                       f"it stood still for {1000 * scan.stopped_s:.0f} ms\n")
+            out.writelines(f"  {doubt}: what is called lost may have a pointer there\n" for doubt in _doubts(scan))
     for note in report.pointers:
         out.write(f"  who points at {note.asked}:\n")
         for step in note.chain:
             out.write(f"    {step}\n")
+
+
+def _doubts(scan: ScanNote) -> Iterator[str]:
+    """Give what of a process a look could not see."""
+    if scan.unreadable:
+        yield f"{wording.size(scan.unreadable)} of pid {scan.pid} could not be read"
+    if scan.not_stopped:
+        yield f"{scan.not_stopped} thread{'s' * (scan.not_stopped > 1)} of pid {scan.pid} did not stop"
 
 
 def kinds(reachability: Reachability) -> str:

@@ -88,3 +88,12 @@ def test_scans(report: MakeReport) -> None:
     assert lines[1:] == [
         "  3.0 MB of pid 7 looked at; it stood still for 12 ms", "  1.0 GB of pid 8 looked at, piece by piece; it stood still for 2000 ms",
         "  the memory of pid 9 was not looked at: it ended", "  who points at #3:", "    register rbx of thread 7", "    block of 8 bytes"]
+
+
+def test_what_a_look_could_not_see(report: MakeReport) -> None:
+    """Memory that could not be read and threads that ran on are told of, since a pointer may be there."""
+    lines = written(report(scans=(
+        ScanNote(7, 4096, unreadable=8192), ScanNote(8, 4096, not_stopped=2), ScanNote(9, 4096))))
+    assert [line.strip() for line in lines if "may have" in line] == [
+        "8.0 kB of pid 7 could not be read: what is called lost may have a pointer there",
+        "2 threads of pid 8 did not stop: what is called lost may have a pointer there"]
