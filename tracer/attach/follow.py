@@ -11,15 +11,15 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from tracer.attach import ptrace
 from tracer.attach.child_signals import ChildSignals
 from tracer.attach.kernel import CAPABILITIES
 from tracer.attach.loading import Loading
+from tracer.attach.owner import Owner
 from tracer.attach.ptrace import Event, Option, Stop
 from tracer.attach.stopping import Stand, StoppedThread, ended_thread, interrupted
 from tracer.attach.thread_status import has_ended, status_number, threads_of, tracer_of
@@ -37,34 +37,6 @@ LONGEST_SERVICE = 0.2
 SEARCH = 0.2
 #: Seconds that a thread may take to stop before it is left as it is: one in an uninterruptible sleep does not.
 RELEASE_PATIENCE = 2.0
-
-
-class Owner(Protocol):
-    """Who is told what followed processes do. Each is held meanwhile."""
-
-    def made(self, pid: int, parent: int | None, *, shares_memory: bool) -> None:
-        """A new process, before its first instruction; shares_memory: it works in its parent's until it execs."""
-
-    def executed(self, pid: int) -> bool:
-        """It is another program now, before its first instruction; return whether to follow it on."""
-
-    def changed_leader(self, pid: int) -> None:
-        """Another of its threads than its first has run another program, and is the first now; executed() follows."""
-
-    def came_late(self, pid: int) -> None:
-        """It has run code of its own already, before it was held."""
-
-    def mapped(self, pid: int) -> None:
-        """The dynamic loader has mapped code."""
-
-    def exiting(self, pid: int) -> None:
-        """Its first thread ends, and still has its memory; others may go on."""
-
-    def leaving(self, pid: int, tid: int, ended: Sequence[StoppedThread]) -> None:
-        """Its last thread ends, this one, and still has its memory. ended: those that ended with it."""
-
-    def ended(self, pid: int, status: int) -> None:
-        """It is gone; status as of wait(2)."""
 
 
 @dataclass(slots=True)
