@@ -10,12 +10,13 @@ import numpy as np
 from symbolizer.frame import Frame
 from tracer import records
 from tracer.collect.snapshot import NOT_SCANNED, Members, Snapshot, merge_groups
+from tracer.judge.reachability import Kind
 from tracer.naming import BATCH, StackNamer
 from tracer.report.model import Totals
 from tracer.stack_pool import Mapped, StackPool
 
-#: How a block may be reached (judge.reachability.Kind).
-KINDS = 4
+#: How a block may be reached.
+KINDS = len(Kind)
 #: What is left of a struct stack once the stack is in the pool, whose number is the identity then.
 POOLED = np.dtype([("depth", "u4")])
 

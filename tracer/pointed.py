@@ -12,7 +12,7 @@ from symbolizer.frame import Frame
 from symbolizer.symbolizer import Symbolizer
 from tracer.attach.objects import Objects
 from tracer.holdings import Sites
-from tracer.judge.reachability import Step, paths_to
+from tracer.judge.reachability import Step, path_to, paths_to
 from tracer.looks import IN_KERNEL, Look, Looked
 from tracer.pointer_names import PointerNames
 from tracer.pointer_places import ChainBlock, PointerPlace, chain
@@ -51,7 +51,7 @@ class Pointed:
         for look in self._looked.looks:
             block = _block_at(look, address)
             if block is not None:
-                steps = paths_to(look.graph, [block])[0]
+                steps = path_to(look.graph, block)
                 return _folded(self._lines(look, block, steps)) if steps is not None else (
                     self._block(look, block, None).words(), "nobody points at it")
         return ("it lies in no block that was allocated while leaktrace traced",)

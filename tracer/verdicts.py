@@ -69,7 +69,6 @@ class Watch:
             oldest_s=np.maximum(snapshot.oldest_ns, 0) / SECOND,
             growth=grow(*self._series(snapshot)),
             survival=survived,
-            young=survived.young,
             scanned=kinds[:, :, 1].sum(axis=1),
             definitely=kinds[:, Kind.DEFINITELY, 1],
             lost=lost[:, 1],

@@ -1,4 +1,4 @@
-"""What of a process is resident, and of what kind: from smaps and smaps_rollup (Documentation/filesystems/proc.rst)."""
+"""What of a process is resident, and of what kind: from smaps (Documentation/filesystems/proc.rst)."""
 
 from __future__ import annotations
 
@@ -94,17 +94,6 @@ class MemoryUse:
 def read_use(folder: Path) -> MemoryUse:
     """Read all of a process, whose folder is /proc/PID. Raises OSError once it is gone or where that is forbidden."""
     return parse_smaps((folder / "smaps").read_bytes(), stack_pointers(folder))
-
-
-def read_totals(folder: Path) -> Totals:
-    """Read the sums only, a quarter of what read_use() costs. Raises OSError; before Linux 4.14 there is no such file.
-    """
-    return parse_rollup((folder / "smaps_rollup").read_bytes())
-
-
-def parse_rollup(text: bytes) -> Totals:
-    """Return the sums in the bytes of smaps_rollup; what is not there is 0."""
-    return _totals({name: sum(column) for name, column in _read_lines(text)[1].items()})
 
 
 def parse_smaps(text: bytes, stack_pointers: Iterable[int] = ()) -> MemoryUse:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from symbolizer.mappings import Mapping
+from tracer.attach.resident_pages import PAGE
 
-PAGE = 4096
 #: Reads /proc/PID/pagemap: (first page, number of pages) → 8 bytes a page, fewer where that is not allowed.
 ReadPages = Callable[[int, int], bytes]
 #: Pages of a mapping that are looked at one by one: 2 GB, 4 MB of pagemap. Of a larger one the average is taken.

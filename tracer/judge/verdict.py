@@ -59,9 +59,8 @@ class Facts:
     """All that is known of n sites; arrays are (n,).
 
     elapsed_s: how long the trace has run. age_s: since the site's first allocation. oldest_s: of its living blocks.
-    young: blocks that outlived and were born in the last half of that. lost, lost_bytes: without a pointer (definitely
-    and indirectly lost); scanned: blocks that were looked at. ended: held by processes that have ended, of which no
-    series goes on. over: there is no more to come.
+    lost, lost_bytes: without a pointer (definitely and indirectly lost); scanned: blocks that were looked at. ended:
+    held by processes that have ended, of which no series goes on. over: there is no more to come.
     """
 
     elapsed_s: float
@@ -73,7 +72,6 @@ class Facts:
     oldest_s: np.ndarray
     growth: Growth
     survival: Survival
-    young: np.ndarray
     scanned: np.ndarray
     definitely: np.ndarray
     lost: np.ndarray
@@ -109,7 +107,7 @@ def _too_early(facts: Facts) -> np.ndarray:
 def _outlives(facts: Facts) -> np.ndarray:
     survival = facts.survival
     return ((survival.outlived >= LEAST_OUTLIVED) & (survival.low_share >= LEAST_SHARE)
-            & (facts.young >= LEAST_YOUNG * survival.outlived))
+            & (survival.young >= LEAST_YOUNG * survival.outlived))
 
 
 def _turns_over(facts: Facts) -> np.ndarray:

@@ -188,7 +188,7 @@ def test_what_lives_on_is_seen_by_its_age(clock: Clock) -> None:
     of = sites(clock, (1040, 1000), blocks=blocks)
     of.snapshot.counters["lifetimes"][0, 20] = 1000
     facts = made.judge(of).facts
-    assert facts.survival.outlived[0] > 20 and 0 < facts.young[0] < facts.survival.outlived[0]
+    assert facts.survival.outlived[0] > 20 and 0 < facts.survival.young[0] < facts.survival.outlived[0]
     without = made.judge(changed(of, snapshot=changed(of.snapshot, blocks=None))).facts
     assert without.survival.outlived[0] == 0
 

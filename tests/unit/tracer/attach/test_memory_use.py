@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.attach.memory_use import Kind, parse_rollup, parse_smaps, read_use, stack_pointers
+from tracer.attach.memory_use import Kind, parse_smaps, read_use, stack_pointers
 
 
 def entry(line: str, rss: int, anonymous: int = 0, **more: int) -> bytes:
@@ -85,7 +85,7 @@ def test_a_cut_text_loses_its_last_mapping_only() -> None:
 
 def test_an_old_kernel_without_a_figure() -> None:
     """A figure that no mapping has is 0, and the others are read."""
-    totals = parse_rollup(b"400000-500000 ---p 00000000 00:00 0 [rollup]\nRss:   12 kB\nPss:   5 kB\n")
+    totals = parse_smaps(b"400000-500000 r--p 00000000 00:00 0 \nRss:   12 kB\nPss:   5 kB\n").totals
     assert (totals.rss, totals.pss, totals.swap) == (12288, 5120, 0)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from symbolizer.mappings import Mapping, parse_maps
-from tracer.attach.residency import PAGE, resident_bytes
+from tracer.attach.residency import resident_bytes
+from tracer.attach.resident_pages import PAGE
 
 MAPPING: tuple[Mapping, ...] = parse_maps(b"10000-20000 rw-p 00000000 00:00 0 [heap]\n")
 

@@ -117,7 +117,7 @@ def test_no_sites() -> None:
     """Nothing gives no verdicts."""
     none = facts({})
     empty = replace(none, **{name: getattr(none, name)[:0] for name in (
-        "bytes", "count", "allocated", "freed", "age_s", "oldest_s", "young", "scanned", "definitely", "lost", "lost_bytes",
+        "bytes", "count", "allocated", "freed", "age_s", "oldest_s", "scanned", "definitely", "lost", "lost_bytes",
         "possibly", "ended")}, growth=Growth(*(getattr(none.growth, each.name)[:0] for each in fields(Growth))),
         survival=Survival(*(getattr(none.survival, each.name)[:0] for each in fields(Survival))))
     assert len(judge(empty).expected) == 0
