@@ -169,6 +169,9 @@ class Holdings:
 
     def _placed(self, merged: Snapshot, group_of: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
         blocks = merged.blocks
+        if blocks is not None and not self._places:
+            # As they are: of a million, a copy is 16 MB in each report.
+            return blocks.addresses, blocks.rows
         addresses = [blocks.addresses] if blocks is not None else []
         rows = [blocks.rows] if blocks is not None else []
         for where, numbers in self._places:
