@@ -118,6 +118,9 @@ class KernelEvents:
     def _answer(self, tracee: Tracee, version: int, record: memoryview) -> None:
         start = records.EVENT_STRUCT.size
         site, copied, missing, _, pc, sp, bp, _ = records.MISS_STRUCT.unpack_from(record, start)
+        # Misses are handled before what was said earlier, and this stack may be of a library that has just come; and
+        # one that goes waits for it to be known.
+        tracee.catch_up()
         unwinder = tracee.unwinder(version)
         if unwinder is None:
             # Of an image that exec has replaced: its sites may be others' by now.

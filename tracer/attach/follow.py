@@ -20,6 +20,7 @@ from tracer.attach.child_signals import ChildSignals
 from tracer.attach.kernel import CAPABILITIES
 from tracer.attach.loading import Loading
 from tracer.attach.owner import Owner
+from tracer.attach.processors import step_aside
 from tracer.attach.ptrace import Event, Option, Stop
 from tracer.attach.stopping import Stand, StoppedThread, ended_thread, interrupted
 from tracer.attach.thread_status import has_ended, status_number, threads_of, tracer_of
@@ -275,8 +276,11 @@ class Follower:
             if not self._stays:
                 del self._threads[tid]
                 ptrace.request(ptrace.DETACH, tid)
-                return
-        self._resume(tid)
+            else:
+                self._resume(tid)
+            step_aside(tid)
+        else:
+            self._resume(tid)
 
     def _rest(self, stop: Stop) -> None:
         """At a stop that is not of leaktrace's making, the process stays stopped until it is continued."""

@@ -180,6 +180,11 @@ class Tracee:
             self._row["read"] = told
         self.space = space
 
+    def catch_up(self) -> None:
+        """Read the mappings again if the loader has changed something since."""
+        if self._row is not None and self._row["read"][0] != self._row["told"][0]:
+            self.read_mappings()
+
     def _read_steadily(self) -> tuple[int, AddressSpace]:
         """Return the mappings and the version they are of."""
         for _ in range(READ_TRIES):

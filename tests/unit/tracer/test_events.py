@@ -70,6 +70,8 @@ class FakeTracee:
     def __init__(self, slot: int) -> None:
         self.image, self.process, self.rules, self.reads = slot, FakeProcess(4000 + slot), Rules(), 0
         self.shares_memory, self.dropped = False, Inherited(0, 0)
+        #: How many rules had been asked for, each time.
+        self.caught_up: list[int] = []
         self._unwinder = self._new_unwinder()
 
     def _new_unwinder(self) -> Unwinder:
@@ -80,6 +82,9 @@ class FakeTracee:
 
     def read_mappings(self) -> None:
         self.reads += 1
+
+    def catch_up(self) -> None:
+        self.caught_up.append(len(self.rules.asked))
 
     def is_gone(self, version: int) -> bool:
         return version < self.image
@@ -225,6 +230,14 @@ def test_new_mappings_are_read_before_older_misses() -> None:
     world.miss(site=5, pc=0x409000)
     world.drain()
     assert world.tracees[0].reads == 1 and world.tracees[0].rules.asked == [0x409000]
+
+
+def test_what_was_loaded_is_known_before_a_stack_is_followed() -> None:
+    """A library that has come since the mappings were read is looked for before the first rule of a stack is."""
+    world = World()
+    world.miss()
+    world.drain()
+    assert world.tracees[0].caught_up[0] == 0 and world.tracees[0].rules.asked
 
 
 def test_exec() -> None:
