@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +125,29 @@ def test_all_threads_stand_and_no_other(threads: RunningProgram) -> None:
     wait_until(lambda: all(tracer_of(tid) == 0 for tid in threads_of(threads.pid)))
     seen = threads_of(threads.pid)
     wait_until(lambda: bool(threads_of(threads.pid) - seen))
+
+
+def test_a_thread_that_ended_while_traced_is_nobodys_debugging(threads: RunningProgram) -> None:
+    """A thread that stays only until its tracer takes notice of its end does not keep the others from being held."""
+    before = threads_of(threads.pid)
+    time.sleep(0.1)
+    lasting = before & threads_of(threads.pid)
+    tid = 0
+
+    def seizes_one() -> bool:
+        nonlocal tid
+        for tid in threads_of(threads.pid) - lasting:
+            with suppress(OSError):
+                ptrace.request(ptrace.SEIZE, tid)
+                return True
+        return False
+
+    wait_until(seizes_one)
+    wait_until(lambda: state(tid) == "Z")
+    with stopped(threads.pid) as stand:
+        assert tid not in [thread.tid for thread in stand.threads]
+        assert stand.threads
+    os.waitid(os.P_PID, tid, os.WEXITED | ptrace.WALL)
 
 
 def test_a_thread_that_cannot_be_stopped_is_named(threads: RunningProgram) -> None:

@@ -164,9 +164,12 @@ class _Holder(threading.Thread):
         return self._stand
 
     def let_go(self) -> None:
-        """Return when its threads run on."""
+        """Return when its threads run on, and are free for the next who stops them."""
         self._go.set()
         self.join()
+        # Python counts a thread as ended a little before the kernel does, which then lets go of what it still traces.
+        while self.native_id in threads_of(os.getpid()):
+            time.sleep(SHORTEST_PAUSE)
 
     def run(self) -> None:
         try:
@@ -199,11 +202,12 @@ class _Holder(threading.Thread):
         except ProcessLookupError:
             return False
         except PermissionError:
+            # An ended one stays for its last tracer to take notice, which may be the thread of ours that held it before.
+            if has_ended(tid):
+                return False
             debugger = tracer_of(tid)
             if debugger:
                 raise BeingDebugged(self._pid, debugger, _comm_of(debugger)) from None
-            if has_ended(tid):
-                return False
             raise CannotTrace(f"The threads of process {self._pid} may not be stopped.",
                               f"Run leaktrace with sudo, or give it {CAPABILITIES}.") from None
         return True
