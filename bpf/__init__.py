@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -17,6 +17,7 @@ PARTS = (
     "probe.h",
     "unwind.h",
     "maps.h",
+    "sites.c",
     "stack.c",
     "outstanding.c",
     "ledger.c",
@@ -24,6 +25,20 @@ PARTS = (
     "misuse.c",
     "heap.c",
     "process.c",
+)
+
+#: The same for a trace of the kernel.
+KERNEL_PARTS = (
+    "records.h",
+    "losses.h",
+    "unwind.h",
+    "kernel.h",
+    "kernel_maps.h",
+    "sites.c",
+    "outstanding.c",
+    "ledger.c",
+    "kernel_stack.c",
+    "kernel.c",
 )
 
 _PRELUDE = """\
@@ -35,13 +50,15 @@ static long (*read_user)(void *destination, u32 size, const void *address) = (vo
 """
 
 
-def source(definitions: Mapping[str, int | None] | None = None) -> str:
+def source(definitions: Mapping[str, int | None] | None = None, names: Sequence[str] = PARTS) -> str:
     """Return the program's text, each part marked with its file so that compile errors name it.
+
+    names: the parts, PARTS or KERNEL_PARTS.
 
     definitions become #define lines at the top; None defines the bare name. Values are integers only, so nothing but
     numbers is ever put into the C.
     """
     lines = [f"#define {name}" if value is None else f"#define {name} {value:#x}ULL" if value >= 1 << 31 else
              f"#define {name} {value}" for name, value in (definitions or {}).items()]
-    parts = [f'#line 1 "bpf/{name}"\n{(FOLDER / name).read_text(encoding="utf-8")}' for name in PARTS]
+    parts = [f'#line 1 "bpf/{name}"\n{(FOLDER / name).read_text(encoding="utf-8")}' for name in names]
     return "\n".join([*lines, _PRELUDE, *parts])

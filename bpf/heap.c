@@ -255,21 +255,6 @@ static __always_inline int freed(struct pt_regs *ctx, u64 probe)
 	return 0;
 }
 
-/* The current process by its id as leaktrace itself sees it; 0 if that is not known. */
-static __always_inline u32 current_process(void)
-{
-#ifdef PID_NAMESPACE_INODE
-	/* leaktrace is in a container, and so far the kernel tells of processes of that very namespace only. */
-	struct bpf_pidns_info task = {};
-
-	if (bpf_get_ns_current_pid_tgid(PID_NAMESPACE_DEVICE, PID_NAMESPACE_INODE, &task, sizeof(task)))
-		return 0;
-	return task.tgid;
-#else
-	return bpf_get_current_pid_tgid() >> 32;
-#endif
-}
-
 /* The slot of the current process if it is traced. */
 static __always_inline u32 *traced_slot(void)
 {

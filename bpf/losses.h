@@ -17,5 +17,8 @@ enum loss {
 	LOSS_RESULT_UNREADABLE, /* the pointer an allocator stored could not be read */
 	LOSS_LATE,             /* a process of the selection ran before it was traced; Python counts these */
 	LOSS_MISUSES_FULL,     /* a misused free was not counted: no room for another pair of stacks */
+	LOSS_NESTED,           /* kernel: an event that interrupted others; Python adds those that the kernel skipped */
+	LOSS_BULK,             /* kernel: objects were freed together, more than are looked at */
+	LOSS_STACK_CORRECTED,  /* kernel: the faster walk of a stack was wrong, and was put right */
 	LOSSES
 };

@@ -30,6 +30,24 @@ static __always_inline struct outstanding *record_find(u64 key, struct record_pl
 	if (!bucket)
 		return NULL;
 	place->bucket = bucket;
+#ifdef KERNEL
+	/* Without branches: where many are looked for in a loop, the verifier would follow each way through it. */
+	u64 found = 0;
+
+#pragma unroll
+	for (i = 0; i < BLOCKS_PER_BUCKET; i++) {
+		u64 other = bucket->keys[i] ^ key, same = ~(other | -other) >> 63;
+
+		/* 1 or 0; the compiler shall not make a mask of it: newer verifiers follow both values of a mask. */
+		asm volatile("" : "+r"(same));
+		found += same * (i + 1);
+	}
+	i = found - 1;
+	if (found && i < BLOCKS_PER_BUCKET) {
+		place->key = &bucket->keys[i];
+		return &bucket->records[i];
+	}
+#else
 #pragma nounroll
 	for (i = 0; i < BLOCKS_PER_BUCKET; i++) {
 		if (bucket->keys[i] == key) {
@@ -37,6 +55,7 @@ static __always_inline struct outstanding *record_find(u64 key, struct record_pl
 			return &bucket->records[i];
 		}
 	}
+#endif
 	if (!bucket->overflowed)
 		return NULL;
 #endif

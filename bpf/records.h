@@ -23,11 +23,20 @@ enum stack_end {
 /* One live block. Key: its address, with the process image in the upper 16 bits. */
 struct outstanding {
 	u64 born_ns;
+#ifdef KERNEL
+	u64 size : 40;	/* bytes that it takes */
+	u64 extra : 24; /* how many of them nobody asked for */
+	u32 site;	/* index into sites and stacks */
+	u32 process;
+#define WEIGHT(record) 1ULL
+#else
 	u64 size : 48; /* bytes, as asked for; user addresses have no more bits */
 	u64 family : 8;
 	u64 unused : 8;
 	u32 site;   /* index into sites and stacks */
 	u32 weight; /* how many blocks this one stands for when sampling, else 1 */
+#define WEIGHT(record) (record)->weight
+#endif
 };
 RECORD_SIZE(struct outstanding, 24);
 

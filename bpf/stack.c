@@ -1,16 +1,7 @@
 /* Captures the stack of an allocation and finds its site. Cost: one table look-up and one read per frame. */
 
-/* Spreads the bits of an address over all 64 (2^64 / golden ratio, Knuth, TAOCP 6.4). */
-#define SPREAD 0x9E3779B97F4A7C15ULL
-
 /* 15 bits above the 48 of a user address; the top bit is INTERRUPTED. */
 #define IMAGE_KEY(image) ((u64)((image) & 0x7fff) << 48)
-
-/*
- * New sites come one by one from the cursor on, until it meets some that live long; then from anywhere, and on from
- * there. More tries than this would find the table full, or nearly.
- */
-#define CLAIM_TRIES 16
 
 /* Pieces that could not be read before the copy gives up; each attempt is a page fault that is not served. */
 #define MAX_UNREAD 20
@@ -21,41 +12,6 @@
 /* The wait for room in the ring; it ends by the number of looks at the clock too, at some 500 ns each. */
 #define FULL_RING_WAIT_NS 1000000
 #define FULL_RING_LOOKS 1024
-
-static __always_inline void lose(u32 kind, u64 bytes)
-{
-	struct loss_count *loss = losses.lookup(&kind);
-
-	if (loss) {
-		__sync_fetch_and_add(&loss->count, 1);
-		__sync_fetch_and_add(&loss->bytes, bytes);
-	}
-}
-
-static __always_inline u64 rule_in(struct rule_bucket *bucket, u64 key)
-{
-	return (bucket->rules[0] & mask_of_zero(bucket->keys[0] ^ key)) |
-	       (bucket->rules[1] & mask_of_zero(bucket->keys[1] ^ key)) |
-	       (bucket->rules[2] & mask_of_zero(bucket->keys[2] ^ key)) |
-	       (bucket->rules[3] & mask_of_zero(bucket->keys[3] ^ key));
-}
-
-static __always_inline u64 rule_of(u64 key)
-{
-	u32 index = (key * SPREAD) >> (64 - RULE_BUCKET_BITS);
-	struct rule_bucket *bucket = rules.lookup(&index);
-	u64 rule;
-
-	if (!bucket)
-		return 0;
-	rule = rule_in(bucket, key);
-	if (rule)
-		return rule;
-	/* Python puts what does not fit into the neighbour. */
-	index ^= 1;
-	bucket = rules.lookup(&index);
-	return bucket ? rule_in(bucket, key) : 0;
-}
 
 struct walk {
 	struct unwind_regs regs;
@@ -110,29 +66,6 @@ static __always_inline void walk_stack(struct walk *walk, u64 image_key, struct 
 	}
 	/* Into memory: the verifier would follow what comes next once for every depth that it knows the number of. */
 	flight->depth = depth;
-}
-
-static __always_inline u32 claim_site(void)
-{
-	u32 zero = 0, one = 1;
-	u64 *next = cursor.lookup(&zero);
-	u32 i;
-
-	if (!next)
-		return 0;
-#pragma nounroll
-	for (i = 0; i < 2 * CLAIM_TRIES; i++) {
-		u64 at = i < CLAIM_TRIES ? *next + i : bpf_get_prandom_u32();
-		/* Site 0 is where blocks go that have no site of their own. */
-		u32 index = 1 + at % (MAX_SITES - 1);
-
-		if (!claimed.insert(&index, &one)) {
-			*next = index;
-			return index;
-		}
-	}
-	*next += CLAIM_TRIES;
-	return 0;
 }
 
 static __always_inline void count_short_stack(u32 ended)

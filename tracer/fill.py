@@ -17,8 +17,9 @@ from tracer.holdings import Sites, totals_of
 from tracer.judge.ranking import rank, relative_errors
 from tracer.judge.reachability import Kind
 from tracer.judge.verdict import LEAST_INTERVALS, Verdicts
+from tracer.kernel_settings import KernelSettings
 from tracer.looks import Looked
-from tracer.losses import LOSSES
+from tracer.losses import LOSSES, Loss
 from tracer.report.memory_model import MemoryHead
 from tracer.report.misuse_model import Misuses
 from tracer.report.model import (
@@ -42,7 +43,7 @@ _MEANINGS = {loss.name: loss for loss in LOSSES}
 def fill_report(
     sites: Sites,
     earlier: tuple[int, Snapshot] | None,
-    settings: Settings,
+    settings: Settings | KernelSettings,
     tracees: Sequence[Tracee],
     *,
     elapsed_s: float,
@@ -56,11 +57,14 @@ def fill_report(
     looked: Looked | None = None,
     pointed: Callable[[Sequence[tuple[int, Finding]]], tuple[PointerNote, ...]] = lambda _: (),
     memory: tuple[MemoryHead, ...] = (),
+    more: Callable[[int], dict[str, Any]] = lambda _: {},
+    losses_said: Mapping[str, Loss] = MappingProxyType({}),
 ) -> Report:
     """Return the report of a snapshot's sites; earlier is the snapshot before with its monotonic time in ns.
 
     verdicts: on these sites. looked: what looks at the memory of processes brought, where there were any. pointed: says
     who points at what was asked for; it is given rows and findings. memory: where that of the processes went.
+    more: of a row, what else its finding says. losses_said: what losses mean in this trace, where it is not the usual.
 
     notes_on says what the stacks that are shown lack. untraced: how many processes could not be, by reason.
     """
@@ -92,12 +96,14 @@ def fill_report(
                 blocks=_blocks(snapshot, row) if settings.show_allocs else (),
                 **_opinion(verdicts, row),
                 reachability=_reachability(sites.kinds[row]) if looked is not None else None,
+                **more(row),
             )
         )
     targets = tuple(holders.target(each) for each in tracees)
+    meanings = {**_MEANINGS, **losses_said}
     losses = tuple(
-        LossNote(loss.name, loss.count, loss.bytes, _MEANINGS[loss.name].meaning.format(bytes=loss.bytes),
-                 _MEANINGS[loss.name].remedy)
+        LossNote(loss.name, loss.count, loss.bytes, meanings[loss.name].meaning.format(bytes=loss.bytes),
+                 meanings[loss.name].remedy)
         for loss in snapshot.losses
     )
     return Report(
@@ -108,7 +114,7 @@ def fill_report(
         totals=totals_of(snapshot),
         findings=tuple(findings),
         losses=losses,
-        complete=not any(_MEANINGS[loss.name].hides_bytes for loss in losses),
+        complete=not any(meanings[loss.name].hides_bytes for loss in losses),
         total_error=_total_error(snapshot) if settings.sampling else None,
         sampling=_sampling(settings),
         last=last,
@@ -232,7 +238,7 @@ def _total_error(snapshot: Snapshot) -> float:
     return float(np.sqrt(snapshot.variance.sum()) / live) if live > 0 else 0.0
 
 
-def _sampling(settings: Settings) -> str | None:
+def _sampling(settings: Settings | KernelSettings) -> str | None:
     if settings.sample_bytes:
         return f"one allocation in about {settings.sample_bytes} bytes"
     return f"one in {settings.sample_rate} allocations" if settings.sample_rate > 1 else None

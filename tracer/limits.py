@@ -13,7 +13,7 @@ STACK_COPY = 32768
 #: 32 MB: some 1,000 stack copies, what a hot path misses before its first answer.
 RING_BYTES = 32 << 20
 #: Ways to lose an event (bpf/losses.h).
-LOSSES = 12
+LOSSES = 15
 #: With --check-frees: 131,072 places for blocks that were freed last, 4 MB; and pairs of stacks that are told apart.
 FREED_BITS = 17
 MISUSES = 4096

@@ -53,6 +53,15 @@ LOSSES = (
     Loss("misuses_full", "LOSS_MISUSES_FULL",
          "misused frees are missing from the report: the table of their stacks was full",
          "mend those that are named, and trace again", hides_bytes=False),
+    Loss("nested", "LOSS_NESTED",
+         "allocations and frees were not counted: interrupts came while others were being counted, deeper than is kept",
+         "figures of sites that work in interrupts may be off by so many; trace fewer sources at once"),
+    Loss("bulk", "LOSS_BULK",
+         "times more objects were freed together than are looked at: the rest counts as outstanding until it is given "
+         "out again", "tell such sites by their growth, which ends"),
+    Loss("stack_corrected", "LOSS_STACK_CORRECTED",
+         "stacks, of one in 1024 that are compared, were not those that the kernel finds; each was corrected",
+         "nothing: it says how far the others can be trusted", hides_bytes=False),
 )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import numpy as np
 
 from tracer.collect.history import History
-from tracer.collect.sites import SiteReader
 from tracer.collect.snapshot import Snapshot
 from tracer.holdings import Sites
 from tracer.judge import survival
@@ -21,10 +21,17 @@ SECOND = 1_000_000_000
 FIRST_PERIOD, LATER_PERIOD = 0.5, 1 / 48
 
 
+class HasSeries(Protocol):
+    """What tells what every site holds now."""
+
+    def series(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return of every site its key, u64 (n,), and what it holds: bytes and blocks, i64 (n,)."""
+
+
 class Watch:
     """The series of one session."""
 
-    def __init__(self, reader: SiteReader, start_ns: int) -> None:
+    def __init__(self, reader: HasSeries, start_ns: int) -> None:
         self._reader, self._start = reader, start_ns
         self._history = History()
         self.due = start_ns

@@ -17,12 +17,15 @@ from tracer.attach.bpf_object import MapSpec
 _libc = ct.CDLL(None, use_errno=True)
 
 SYS_BPF = 321
-BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM = 0, 2, 3
+BPF_MAP_CREATE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM = 0, 1, 2, 3
 BPF_PROG_LOAD = 5
+BPF_PROG_TEST_RUN = 10
 BPF_RAW_TRACEPOINT_OPEN = 17
 BPF_MAP_LOOKUP_BATCH, BPF_MAP_DELETE_BATCH = 24, 27
 BPF_LINK_CREATE = 28
-BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_RAW_TRACEPOINT = 2, 17
+BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACING = 2, 17, 26
+#: Of a program of type TRACING: at a function's entry, at its return.
+BPF_TRACE_FENTRY, BPF_TRACE_FEXIT = 24, 25
 BPF_MAP_TYPE_RINGBUF = 27
 BPF_TRACE_UPROBE_MULTI = 48
 BPF_TRACE_UPROBE_SESSION = 56 + 1
@@ -66,6 +69,33 @@ class _ProgLoad(ct.Structure):
         ("prog_name", ct.c_char * 16),
         ("prog_ifindex", ct.c_uint32),
         ("expected_attach_type", ct.c_uint32),
+        ("prog_btf_fd", ct.c_uint32),
+        ("func_info_rec_size", ct.c_uint32),
+        ("func_info", ct.c_uint64),
+        ("func_info_cnt", ct.c_uint32),
+        ("line_info_rec_size", ct.c_uint32),
+        ("line_info", ct.c_uint64),
+        ("line_info_cnt", ct.c_uint32),
+        ("attach_btf_id", ct.c_uint32),
+    )
+
+
+class _TestRun(ct.Structure):
+    _fields_ = (
+        ("prog_fd", ct.c_uint32),
+        ("retval", ct.c_uint32),
+        ("data_size_in", ct.c_uint32),
+        ("data_size_out", ct.c_uint32),
+        ("data_in", ct.c_uint64),
+        ("data_out", ct.c_uint64),
+        ("repeat", ct.c_uint32),
+        ("duration", ct.c_uint32),
+        ("ctx_size_in", ct.c_uint32),
+        ("ctx_size_out", ct.c_uint32),
+        ("ctx_in", ct.c_uint64),
+        ("ctx_out", ct.c_uint64),
+        ("flags", ct.c_uint32),
+        ("cpu", ct.c_uint32),
     )
 
 
@@ -161,16 +191,19 @@ COMPARE_AND_SWAP = bytes.fromhex(
 
 
 def load_program(instructions: bytes, attach_type: int = 0, kind: int = BPF_PROG_TYPE_KPROBE,
-                 name: str = "leaktrace") -> int:
-    """Load a program and return its fd. Raises OSError: EPERM without the capability, EINVAL, EACCES, ..."""
-    return _load(instructions, attach_type, kind, name, None)
+                 name: str = "leaktrace", function: int = 0) -> int:
+    """Load a program and return its fd. Raises OSError: EPERM without the capability, EINVAL, EACCES, ...
+
+    function: of one of type TRACING, the kernel function that it is for, by its id in the kernel's BTF.
+    """
+    return _load(instructions, attach_type, kind, name, None, function)
 
 
-def verifier_log(instructions: bytes, attach_type: int, kind: int) -> str:
+def verifier_log(instructions: bytes, attach_type: int, kind: int, function: int = 0) -> str:
     """Return the last line but one of what the verifier says against a program it refuses."""
     log = ct.create_string_buffer(LOG_BYTES)
     try:
-        os.close(_load(instructions, attach_type, kind, "leaktrace", log))
+        os.close(_load(instructions, attach_type, kind, "leaktrace", log, function))
     except OSError as problem:
         lines = log.value.decode(errors="replace").strip().splitlines()
         return lines[-2] if len(lines) > 1 else str(problem.strerror)
@@ -178,7 +211,7 @@ def verifier_log(instructions: bytes, attach_type: int, kind: int) -> str:
 
 
 def _load(instructions: bytes, attach_type: int, kind: int, name: str,
-          log: ct.Array[ct.c_char] | None) -> int:
+          log: ct.Array[ct.c_char] | None, function: int = 0) -> int:
     code = ct.create_string_buffer(instructions, len(instructions))
     license_name = ct.create_string_buffer(b"GPL")
     attributes = _ProgLoad(
@@ -191,6 +224,7 @@ def _load(instructions: bytes, attach_type: int, kind: int, name: str,
         log_buf=ct.addressof(log) if log else 0,
         prog_name=name.encode()[:15],
         expected_attach_type=attach_type,
+        attach_btf_id=function,
     )
     for _ in range(LOAD_TRIES):
         with suppress(BlockingIOError):
@@ -210,6 +244,26 @@ def open_raw_tracepoint(program: int, name: str) -> int:
     """Attach program to a tracepoint and return the link's fd. Raises OSError."""
     text = ct.create_string_buffer(name.encode())
     return _bpf(BPF_RAW_TRACEPOINT_OPEN, _RawTracepoint(ct.addressof(text), program))
+
+
+def attach_tracing(program: int) -> int:
+    """Attach a program of type TRACING to the function that it was loaded for; return the link's fd. Raises OSError."""
+    return _bpf(BPF_RAW_TRACEPOINT_OPEN, _RawTracepoint(0, program))
+
+
+def run_once(program: int) -> None:
+    """Run a raw tracepoint's program in this thread, with arguments that are 0 (Linux 5.10). Raises OSError."""
+    context = ct.create_string_buffer(12 * 8)
+    _bpf(BPF_PROG_TEST_RUN, _TestRun(prog_fd=program, ctx_size_in=len(context), ctx_in=ct.addressof(context)))
+
+
+def lookup_entry(fd: int, key: Value, value: ct.Array[ct.c_char]) -> bool:
+    """Copy one entry's value, of all processors where the map is per processor; return whether there is one."""
+    try:
+        _bpf(BPF_MAP_LOOKUP_ELEM, _MapEntry(fd, 0, ct.addressof(key), ct.addressof(value), 0))
+    except OSError:
+        return False
+    return True
 
 
 def update_entry(fd: int, key: Value, value: Value) -> None:

@@ -84,7 +84,11 @@ def _bcc_version() -> str:
 
 def get_program(settings: Settings, way: AttachWay, *, atomics: bool, cache: ObjectCache) -> BpfObject:
     """Return the program for settings, compiled now if it is not in the cache. Raises CannotTrace."""
-    text = bpf.source(settings.definitions(way, atomics=atomics))
+    return compiled(bpf.source(settings.definitions(way, atomics=atomics)), cache)
+
+
+def compiled(text: str, cache: ObjectCache) -> BpfObject:
+    """Return what BCC makes of text, from the cache if it is there. Raises CannotTrace."""
     key = cache.key(text, _bcc_version(), " ".join(CFLAGS))
     program = cache.load(key)
     if program is None:

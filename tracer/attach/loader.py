@@ -35,22 +35,29 @@ class LoadedObject:
             raise CannotTrace(f"The kernel does not make the map {spec.name}: {problem.strerror}.",
                               "With too little memory, lower --max-outstanding and --max-stacks.") from None
 
-    def load(self, function: str) -> int:
-        """Load one function, once, and return its fd. Raises CannotTrace if the kernel refuses it."""
+    def load_as(self, function: str, kind: int, attach: int = 0, target: int = 0) -> int:
+        """Load one function as a program of a kind, once, and return its fd. Raises CannotTrace if it is refused.
+
+        target: of one of type TRACING, the kernel function by its id in the kernel's BTF.
+        """
         if function not in self._functions:
-            kind, attach = bpf_syscall.BPF_PROG_TYPE_KPROBE, 0
-            if function in TRACEPOINT_FUNCTIONS:
-                kind = bpf_syscall.BPF_PROG_TYPE_RAW_TRACEPOINT
-            elif self.way is not AttachWay.PERF:
-                attach = attach_type(AttachWay.SESSION if function in SESSION_FUNCTIONS else AttachWay.MULTI)
             instructions = self._program.functions[function].linked(self.fds)
             try:
-                self._functions[function] = bpf_syscall.load_program(instructions, attach, kind, function)
+                self._functions[function] = bpf_syscall.load_program(instructions, attach, kind, function, target)
             except OSError as problem:
-                log = bpf_syscall.verifier_log(instructions, attach, kind)
+                log = bpf_syscall.verifier_log(instructions, attach, kind, target)
                 raise CannotTrace(f"The kernel refuses the program {function}: {problem.strerror}.",
                                   f"The verifier's last words: {log}") from None
         return self._functions[function]
+
+    def load(self, function: str) -> int:
+        """Load one function, once, and return its fd. Raises CannotTrace if the kernel refuses it."""
+        kind, attach = bpf_syscall.BPF_PROG_TYPE_KPROBE, 0
+        if function in TRACEPOINT_FUNCTIONS:
+            kind = bpf_syscall.BPF_PROG_TYPE_RAW_TRACEPOINT
+        elif self.way is not AttachWay.PERF:
+            attach = attach_type(AttachWay.SESSION if function in SESSION_FUNCTIONS else AttachWay.MULTI)
+        return self.load_as(function, kind, attach)
 
     def close(self) -> None:
         """Let go of everything; the kernel frees it when nothing is attached any more."""

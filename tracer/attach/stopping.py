@@ -202,7 +202,7 @@ class _Holder(threading.Thread):
         except ProcessLookupError:
             return False
         except PermissionError:
-            # An ended one stays for its last tracer to take notice, which may be the thread of ours that held it before.
+            # An ended one stays for its last tracer to take notice, perhaps the thread of ours that held it before.
             if has_ended(tid):
                 return False
             debugger = tracer_of(tid)

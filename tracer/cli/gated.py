@@ -39,15 +39,22 @@ PR_SET_CHILD_SUBREAPER = 36
 LARGEST_INPUT = 64 << 20
 
 
-def run(options: dict[str, Any]) -> int:
-    """Run the command as the options of `leaktrace run` say; return the exit code. Raises LeaktraceError."""
+#: Runs a command to its end under a gate: gives the last report and the command's exit code.
+Trace = Callable[[dict[str, Any], Gate, Callable[[Report], None]], tuple[Report | None, int]]
+
+
+def run(options: dict[str, Any], trace: Trace | None = None) -> int:
+    """Run the command as the options say, those of `leaktrace run` unless trace is another; return the exit code.
+
+    Raises LeaktraceError.
+    """
     gate = _make_gate(options)
     user = None if options["as_root"] else invoking_user()
     judgement = None
     try:
         with ExitStack() as files:
             outputs = _Outputs(options, lambda path: files.enter_context(_open_output(path, user)))
-            report, status = _trace(options, gate, outputs.write_meanwhile)
+            report, status = (trace or _trace)(options, gate, outputs.write_meanwhile)
             if report is None:
                 return status
             judgement = gate.judge(report, status)
@@ -74,14 +81,14 @@ def _make_gate(options: dict[str, Any]) -> Gate:
         entries += BUILTIN
     baseline = options["baseline"]
     budgets = tuple(budget.parse(text) for text in options["budgets"])
-    if any("misuses" in each.needs for each in budgets) and not options["check_frees"]:
+    if any("misuses" in each.needs for each in budgets) and not options.get("check_frees"):
         raise UsageError("--fail-on names misuses, which are found with --check-frees only.", "Give that too.")
     return Gate(
         budgets,
         Suppressions(entries),
         Baseline.parse(_read(baseline, "baseline"), baseline) if baseline is not None else None,
         options["error_exitcode"],
-        options["ignore_children"],
+        options.get("ignore_children", True),
     )
 
 
@@ -171,7 +178,7 @@ def _trace(options: dict[str, Any], gate: Gate, write: Callable[[Report], None])
     if command is None:
         raise CannotTrace("There is no command.", "Name one behind --.")
     stop: list[Callable[[], None]] = []
-    _pass_signals_on(command, stop)
+    pass_signals_on(command, stop)
     # What takes long to import is imported while the compiler works.
     from tracer.cli.console import Console
     from tracer.session import Session
@@ -197,7 +204,7 @@ def _trace(options: dict[str, Any], gate: Gate, write: Callable[[Report], None])
     return last, status
 
 
-def _pass_signals_on(command: HeldCommand, stop: Sequence[Callable[[], None]]) -> None:
+def pass_signals_on(command: HeldCommand, stop: Sequence[Callable[[], None]]) -> None:
     """Have the command get the signals that were meant for it; leaktrace ends when the command does.
 
     stop ends the trace of what the command has left.

@@ -9,13 +9,15 @@ import click
 
 from symbolizer.choices import GroupBy, Style
 from tracer.cli.values import AllocFunction, FreeFunction, PointedAt, Positive, Size
-from tracer.errors import UsageError
+from tracer.errors import ExitCode, UsageError
 from tracer.settings import AttachWay, Settings, UnwindWay
 
 Decorator = Callable[[Any], Any]
 
 
-def _together(*decorators: Decorator) -> Decorator:
+def together(*decorators: Decorator) -> Decorator:
+    """Return one decorator that does what several do, in their order."""
+
     def decorate(command: Any) -> Any:
         for decorator in reversed(decorators):
             command = decorator(command)
@@ -24,14 +26,14 @@ def _together(*decorators: Decorator) -> Decorator:
     return decorate
 
 
-sampling = _together(
+sampling = together(
     click.option("-s", "--sample-rate", type=Positive(whole=True, maximum=1_000_000), default=1, metavar="N",
                  help="Look at one allocation in N, by chance, and scale the report up."),
     click.option("--sample-bytes", type=Size(1, 1 << 30), default=0, metavar="BYTES",
                  help="Look at one allocation in about BYTES allocated bytes, and scale up. 512k is a good one."),
 )
 
-allocators = _together(
+allocators = together(
     click.option("-z", "--min-size", type=Size(), metavar="BYTES", help="Only allocations of at least this size."),
     click.option("-Z", "--max-size", type=Size(), metavar="BYTES", help="Only allocations of at most this size."),
     click.option("-O", "--obj", "object_path", metavar="OBJECT",
@@ -46,7 +48,7 @@ allocators = _together(
                  help="Also trace this function as one that frees."),
 )
 
-judging = _together(
+judging = together(
     click.option("--reachability", is_flag=True,
                  help="At each report, stop the process for a moment, copy its memory, and say to which blocks nobody "
                       "has a pointer: definitely, indirectly or possibly lost, or reachable. What makes this wrong: "
@@ -59,11 +61,33 @@ judging = _together(
                       "to this address (0x...). Implies --reachability. May be given several times."),
 )
 
-following = _together(
+#: The names of what judges (gating).
+GATING = ("budgets", "suppressions", "no_default_suppressions", "print_suppressions", "baseline", "junit", "sarif",
+          "github")
+gating = together(
+    click.option("--fail-on", "budgets", multiple=True, metavar="EXPR",
+                 help="Fail if this is true of any site, such as 'bytes>64k' or 'count>100 and growth_bytes_per_s>0', "
+                      "or of the sums: 'total_bytes>1M'. May be given several times."),
+    click.option("--error-exitcode", type=Positive(whole=True, minimum=1, maximum=255), default=int(ExitCode.LEAKS),
+                 show_default=True, metavar="N", help="The exit code of a run over budget."),
+    click.option("--suppressions", type=click.Path(), multiple=True, metavar="FILE",
+                 help="Accept the leaks of this file, in LeakSanitizer's or valgrind's form."),
+    click.option("--no-default-suppressions", is_flag=True,
+                 help="Also report what glibc, its loader and libstdc++ keep on purpose."),
+    click.option("--print-suppressions", is_flag=True,
+                 help="Also print a suppression for each site that is reported."),
+    click.option("--baseline", type=click.Path(), metavar="FILE",
+                 help="Accept what a report saved with --format json has, unless it grew."),
+    click.option("--junit", type=click.Path(), metavar="FILE", help="Also write the judgement as JUnit XML."),
+    click.option("--sarif", type=click.Path(), metavar="FILE", help="Also write the judgement as SARIF 2.1.0."),
+    click.option("--github", is_flag=True, help="Also write annotations for GitHub Actions to standard output."),
+)
+
+following = together(
     click.option("--follow-forks", is_flag=True, help="Also trace the processes that it makes, to any depth."),
 )
 
-selecting = _together(
+selecting = together(
     click.option("--comm", "comms", multiple=True, metavar="NAME",
                  help="Trace all processes of this name, those that come later too. May be given several times, as may "
                       "the next two."),
@@ -73,7 +97,7 @@ selecting = _together(
                  help="Trace all processes in this container, by id or name (docker, podman, containerd, Kubernetes)."),
 )
 
-recording = _together(
+recording = together(
     click.option("--max-outstanding", type=Positive(whole=True, maximum=1 << 28), default=1_000_000, show_default=True,
                  metavar="N", help="Room for this many live blocks."),
     click.option("--max-stacks", type=Positive(whole=True, maximum=1 << 20), default=32_768, show_default=True,

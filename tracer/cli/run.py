@@ -8,7 +8,7 @@ import click
 
 from tracer.cli import options as options_
 from tracer.cli.values import Positive
-from tracer.errors import ExitCode, UsageError
+from tracer.errors import UsageError
 
 
 @click.command(
@@ -17,25 +17,11 @@ from tracer.errors import ExitCode, UsageError
     epilog="Exit codes: the command's own (128 + N for signal N); 23 over a budget of --fail-on; 4 where a budget was "
            "given and the measurement is not complete; 2 wrong usage, 3 cannot trace.")
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGUMENT]...")
-@click.option("--fail-on", "budgets", multiple=True, metavar="EXPR",
-              help="Fail if this is true of any site, such as 'bytes>64k' or 'count>100 and growth_bytes_per_s>0', or "
-                   "of the sums: 'total_bytes>1M'. May be given several times.")
-@click.option("--error-exitcode", type=Positive(whole=True, minimum=1, maximum=255), default=int(ExitCode.LEAKS),
-              show_default=True, metavar="N", help="The exit code of a run over budget.")
-@click.option("--suppressions", type=click.Path(), multiple=True, metavar="FILE",
-              help="Accept the leaks of this file, in LeakSanitizer's or valgrind's form.")
-@click.option("--no-default-suppressions", is_flag=True,
-              help="Also report what glibc, its loader and libstdc++ keep on purpose.")
-@click.option("--print-suppressions", is_flag=True, help="Also print a suppression for each site that is reported.")
-@click.option("--baseline", type=click.Path(), metavar="FILE",
-              help="Accept what a report saved with --format json has, unless it grew.")
+@options_.gating
 @options_.judging
 @options_.following
 @click.option("--ignore-children", is_flag=True,
               help="Judge the command alone, though processes that it starts are not traced.")
-@click.option("--junit", type=click.Path(), metavar="FILE", help="Also write the judgement as JUnit XML.")
-@click.option("--sarif", type=click.Path(), metavar="FILE", help="Also write the judgement as SARIF 2.1.0.")
-@click.option("--github", is_flag=True, help="Also write annotations for GitHub Actions to standard output.")
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the report here and not to standard error.")
 @click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="json: one document, schema leaktrace/1, with all sites.")

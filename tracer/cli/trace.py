@@ -6,17 +6,21 @@ import shlex
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from tracer import VERSION
 from tracer.cli import options as options_
+from tracer.cli.options import GATING
 from tracer.cli.values import Positive
 from tracer.errors import UsageError
 from tracer.limits import MAX_SLOTS
 from tracer.settings import AttachWay, Settings
 
-#: memleak's options for kernel allocations, which this command does not do.
-WHOM = "Name a process with -p, --comm, --cgroup or --container, or a command with -c."
-KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
+#: memleak's options for a trace of the kernel.
+KERNEL_ONLY = ("percpu", "wa_missing_free")
+#: What a trace of the kernel knows of this command's options.
+SHARED = ("interval", "count", "show_allocs", "older_ms", "min_size", "max_size", "top", "sort", "duration", "format",
+          "max_outstanding", "max_stacks", "depth", "raw_stacks", "verbose", "ebpf", "hash_map")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -50,16 +54,20 @@ KERNEL_ONLY = "traces kernel allocations, which leaktrace does not do yet."
 @click.option("--percpu", is_flag=True, hidden=True)
 @click.option("--wa-missing-free", is_flag=True, hidden=True)
 @click.version_option(VERSION)
-def command(**options: Any) -> int:
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> int:
     """Name the call sites that hold memory which a running process does not give back.
 
     Every INTERVAL seconds (default 5), COUNT times (default: until Ctrl-C), print the sites with the most outstanding
     bytes and their stacks. memleak's command lines mean the same here.
     """
-    for flag in ("percpu", "wa_missing_free"):
-        if options.pop(flag):
-            raise UsageError(f"--{flag.replace('_', '-')} {KERNEL_ONLY}", WHOM)
     options.pop("combined_only")
+    if not any(options[name] for name in ("pids", "command", "comms", "cgroups", "containers")):
+        return _trace_kernel(options, ctx)
+    for flag in KERNEL_ONLY:
+        if options.pop(flag):
+            raise UsageError(f"--{flag.replace('_', '-')} is for the kernel's allocations, and a process is named.",
+                             "Leave one of them out.")
     ebpf = options.pop("ebpf")
     settings = build_settings(options)
     if ebpf:
@@ -67,12 +75,26 @@ def command(**options: Any) -> int:
 
         click.echo(bpf.source(settings.definitions(settings.attach or AttachWay.SESSION)))
         return 0
-    if not settings.pids and not settings.command and not settings.selects:
-        raise UsageError(f"Without -p or -c, leaktrace would trace the kernel; it {KERNEL_ONLY}",
-                         WHOM)
     from tracer.cli.running import run_trace
 
     return run_trace(settings)
+
+
+def _trace_kernel(options: dict[str, Any], ctx: click.Context) -> int:
+    """Trace the kernel, as memleak does where no process is named."""
+    given = [name for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    other = [name for name in given if name not in (*SHARED, *KERNEL_ONLY)]
+    if other:
+        flags = ", ".join(max(parameter.opts, key=len) for parameter in ctx.command.params if parameter.name in other)
+        raise UsageError(f"{flags} is for a process, and none is named; without one, leaktrace traces the kernel.",
+                         "Name a process with -p, --comm, --cgroup or --container, or a command with -c.")
+    from tracer.cli.kernel import start
+
+    # memleak traces memory per processor instead of the rest.
+    percpu = options["percpu"]
+    return start({name: options[name] for name in SHARED} | dict.fromkeys(GATING) | {
+        "slab": not percpu, "pages": not percpu, "percpu": percpu, "vmalloc": False, "pids": (), "cgroups": (),
+        "command": ()})
 
 
 def build_settings(options: dict[str, Any]) -> Settings:

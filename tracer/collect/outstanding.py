@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Protocol
 
 import numpy as np
 
@@ -11,7 +12,17 @@ from tracer.attach.program import Program
 from tracer.collect.drain import delete_keys, drain_hash
 
 
-def read_blocks(program: Program, expected: int = 0) -> tuple[np.ndarray, np.ndarray]:
+class HasBlocks(Protocol):
+    """A program with a table of blocks."""
+
+    @property
+    def blocks(self) -> np.ndarray | None: ...
+
+    @property
+    def overflow_fd(self) -> int: ...
+
+
+def read_blocks(program: HasBlocks, expected: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return every live block: keys u64 (n,) and records OUTSTANDING (n,).
 
     Those born or freed meanwhile may be missing. expected is how many there are thought to be.

@@ -106,14 +106,14 @@ class SiteReader:
             row_of_site = np.full(self._program.max_sites, -1, np.int64)
             row_of_site[used] = rows[: len(used)]
             snapshot = with_blocks(snapshot, self._blocks(captured, row_of_site), older_ns or 0, keep=keep_blocks)
-        members = Members(_keys(captured.counters, used), rows[: len(used)])
+        members = Members(site_keys(captured.counters, used), rows[: len(used)])
         return replace(snapshot, losses=self.losses(), members=members)
 
     def series(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return of every site now its key, u64 (n,), and what it holds: bytes and blocks, i64 (n,)."""
         used = self._used()
         counters = self._program.sites[used]
-        return (_keys(counters, used), (counters["allocated_bytes"] - counters["freed_bytes"]).astype(np.int64),
+        return (site_keys(counters, used), (counters["allocated_bytes"] - counters["freed_bytes"]).astype(np.int64),
                 (counters["allocated_count"] - counters["freed_count"]).astype(np.int64))
 
     def losses(self) -> tuple[LossCount, ...]:
@@ -231,7 +231,7 @@ class SiteReader:
         self._provisional -= set(sites[dead].tolist())
 
 
-def _keys(counters: np.ndarray, used: np.ndarray) -> np.ndarray:
+def site_keys(counters: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Return what each site is known by through a run, u64 (n,): its place, and since when it has had it."""
     with np.errstate(over="ignore"):
         return counters["first_ns"] * _SPREAD + used.astype(np.uint64)

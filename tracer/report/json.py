@@ -65,6 +65,7 @@ def _document(report: Report) -> dict[str, Any]:
         "pointers": [asdict(note) for note in report.pointers],
         "untraced": dict(report.untraced),
         "misuses": misuses.document(report.misuses, _frame) if report.misuses is not None else None,
+        **({"sources": [asdict(each) for each in report.sources]} if report.sources else {}),
         "last": report.last,
         "notes": list(report.notes),
     }
@@ -115,6 +116,8 @@ def _site(finding: Finding) -> dict[str, Any]:
         "reachability": _kinds(finding.reachability),
         "frames": [_frame(frame) for frame in finding.frames],
     }
+    if finding.kernel is not None:
+        site["kernel"] = asdict(finding.kernel)
     if finding.blocks:
         site["blocks"] = [{"address": f"{block.address:#x}", "size": block.size} for block in finding.blocks]
     return site

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from tracer.report import misuses, processes, verdict_lines
 from tracer.report.model import Judged, Judgement, Outcome, Report
-from tracer.report.text import describe, where
+from tracer.report.text import describe, where, write_stack
 
 #: In the order of how much a reader wants to know of them.
 _ORDER = (Outcome.FAILED, Outcome.PASSED, Outcome.KNOWN)
@@ -41,6 +41,8 @@ def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> Non
 
 
 def _targets(report: Report) -> str:
+    if report.sources:
+        return "the kernel"
     if not report.targets:
         return "nothing was traced"
     first, others = report.targets[0], len(report.targets) - 1
@@ -66,8 +68,7 @@ def _write_site(site: Judged, out: TextIO, *, several: bool) -> None:
         remarks.append(site.reason)
     remark = f" ({'; '.join(remarks)})" if remarks else ""
     out.write(f"\t{word}{finding.bytes} bytes in {finding.count} allocations from stack{remark}\n")
-    for frame in finding.frames:
-        out.write(f"\t\t{describe(frame)}\n")
+    write_stack(finding, out)
 
 
 def _write_accepted(judgement: Judgement, by_outcome: dict[Outcome, list[Judged]], out: TextIO) -> None:

@@ -56,6 +56,45 @@ class PointerNote:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """For which process a site of the kernel holds how many bytes and blocks; comm is None where nobody knows it."""
+
+    pid: int
+    comm: str | None
+    bytes: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelNote:
+    """What the kernel says of one site. cache: of slab objects. gfp: flags in words. order: of pages.
+
+    requested_bytes: what was asked for of the bytes that are held. node: of NUMA. serves: what pages were taken for,
+    slab or vmalloc, where the kernel's allocators took them for themselves. processes: the largest first. unseen_frees:
+    blocks that were given out again though their free was not seen.
+    """
+
+    cache: str | None
+    gfp: tuple[str, ...]
+    requested_bytes: int
+    order: int | None
+    node: int
+    serves: str | None
+    processes: tuple[Holder, ...]
+    unseen_frees: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTotal:
+    """Live bytes and blocks of one source of the kernel's memory; serving: bytes of pages for other sources."""
+
+    source: str
+    bytes: int
+    count: int
+    serving: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One call site. Bytes and counts are of live blocks unless named otherwise; frames are innermost first.
 
@@ -89,6 +128,7 @@ class Finding:
     expected_loss: float | None = None
     slope: tuple[float, float, float] | None = None
     reachability: Reachability | None = None
+    kernel: KernelNote | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +204,7 @@ class Report:
 
     misuses: frees that are wrong, None where they were not asked for.
     untraced: processes that should have been traced and were not, by reason. follows: processes come and go.
-    asked_for: by a signal.
+    asked_for: by a signal. sources: of a trace of the kernel.
     """
 
     taken: datetime
@@ -187,6 +227,7 @@ class Report:
     scans: tuple[ScanNote, ...] = ()
     pointers: tuple[PointerNote, ...] = ()
     memory: tuple[MemoryHead, ...] = ()
+    sources: tuple[SourceTotal, ...] = ()
 
 
 class Outcome(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from symbolizer.frame import Frame, Why
-from tracer.report import memory_head, misuses, processes, verdict_lines
+from tracer.report import kernel_lines, memory_head, misuses, processes, verdict_lines
 from tracer.report.model import Finding, Report
 
 #: Processes that are shown.
@@ -25,6 +25,7 @@ def write(report: Report, out: TextIO) -> None:
     time = report.taken.strftime("%H:%M:%S")
     for head in report.memory:
         out.writelines(f"{line}\n" for line in memory_head.lines(head))
+    out.writelines(f"{line}\n" for line in kernel_lines.head(report))
     verdict_lines.write(report, out)
     out.write(f"[{time}] Top {len(report.findings)} stacks with outstanding allocations:\n")
     if report.sampling:
@@ -45,6 +46,14 @@ def _write_finding(finding: Finding, out: TextIO, *, several: bool) -> None:
     for block in finding.blocks:
         out.write(f"\taddr = {block.address:x} size = {block.size}\n")
     out.write(f"\t{finding.bytes} bytes in {finding.count} allocations from stack{_remarks(finding, several)}\n")
+    write_stack(finding, out)
+
+
+def write_stack(finding: Finding, out: TextIO) -> None:
+    """Write a line for each frame; before them, of a site of the kernel, what it says of it."""
+    about = kernel_lines.describe(finding)
+    if about is not None:
+        out.write(f"\t\t{about}\n")
     for frame in finding.frames:
         out.write(f"\t\t{describe(frame)}\n")
 

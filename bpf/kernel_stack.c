@@ -1,0 +1,213 @@
+/*
+ * The stack of an allocation in the kernel.
+ *
+ * The kernel's own walk decodes unwind tables, at some 60 ns a frame: more than all else that is done here. But from one
+ * return address to the next it is always equally far, except in few functions. So these distances are learnt from
+ * stacks that the kernel walked (tracer/collect/kernel_rules.py), and a frame then costs one look-up. A wrong distance leads
+ * to a word that is no known return address, or not to the place where stacks end; then the kernel walks.
+ */
+
+/* Of stacks that rules lead through, one in so many is walked by the kernel too, to compare. */
+#define CHECKED_PART 1023
+/* Of those for which they do not, while nothing about them is new, one in so many is sent to learn from. */
+#define RELEARNT_PART 255
+
+static __always_inline u64 mix(u64 id, u64 word)
+{
+	id = (id ^ word) * SPREAD;
+	return id ^ id >> 29;
+}
+
+/* Where a pointer points, as a number: what is loaded from memory is no pointer to the verifier. */
+static __always_inline u64 number_of(u64 *place)
+{
+	return *(volatile u64 *)place;
+}
+
+/* Returns whether rules lead through the whole stack. */
+static __always_inline int walk_by_rules(struct kernel_scratch *scratch, u32 point)
+{
+	u64 at = number_of(&scratch->context), rule = rule_of(KERNEL_RULE_BEGIN(point)), id = 0;
+	u32 depth;
+
+	if (!rule)
+		return 0;
+	at += KERNEL_RULE_VALUE(rule);
+	scratch->window_at = 0;
+	scratch->ended = ENDED_DEPTH;
+#pragma nounroll
+	for (depth = 0; depth < KERNEL_FRAMES; depth++) {
+		u64 from = at & ~(KERNEL_WINDOW - 1ULL), address;
+
+		if (from != scratch->window_at) {
+			if (bpf_probe_read_kernel(scratch->window, KERNEL_WINDOW, (void *)from))
+				return 0;
+			scratch->window_at = from;
+		}
+		address = scratch->window[at / 8 % (KERNEL_WINDOW / 8)];
+		rule = rule_of(address);
+		scratch->addresses[depth] = address;
+		id = mix(id, address);
+		if (KERNEL_RULE(rule) != KERNEL_RULE_STEP) {
+			u64 place = at % KERNEL_STACK / 8 + 1;
+
+			if (KERNEL_RULE(rule) != KERNEL_RULE_END ||
+			    (KERNEL_RULE_VALUE(rule) && KERNEL_RULE_VALUE(rule) != place))
+				return 0;
+			scratch->ended = ENDED_COMPLETE;
+			depth++;
+			break;
+		}
+		at += KERNEL_RULE_VALUE(rule);
+	}
+	scratch->depth = depth;
+	scratch->id = id;
+	return 1;
+}
+
+/* Has the kernel walk the stack. It ends where a rule says so: what an interrupt interrupted is no part of its stack. */
+static __always_inline void walk_by_kernel(void *ctx, struct kernel_scratch *scratch, u64 skip)
+{
+	long bytes = bpf_get_stack(ctx, scratch->addresses, sizeof(scratch->addresses), skip & 0xff);
+	u64 id = 0, frames;
+	u32 depth;
+
+	scratch->ended = ENDED_UNREADABLE;
+	scratch->depth = 0;
+	scratch->id = 0;
+	if (bytes <= 0)
+		return;
+	frames = (u64)bytes / 8;
+	scratch->ended = frames == KERNEL_FRAMES ? ENDED_DEPTH : ENDED_COMPLETE;
+#pragma nounroll
+	for (depth = 0; depth < KERNEL_FRAMES; depth++) {
+		u64 address;
+
+		if (depth >= frames)
+			break;
+		address = scratch->addresses[depth];
+		id = mix(id, address);
+		if (KERNEL_RULE(rule_of(address)) == KERNEL_RULE_END) {
+			scratch->ended = ENDED_COMPLETE;
+			depth++;
+			break;
+		}
+	}
+	scratch->depth = depth;
+	scratch->id = id;
+}
+
+/* Sends a stack with its memory to Python, to learn from. */
+static __always_inline void send_stack(struct kernel_scratch *scratch, u32 point, u64 skip)
+{
+	u64 from = number_of(&scratch->context), end = (from & ~(KERNEL_STACK - 1ULL)) + KERNEL_STACK;
+	struct kernel_miss *miss = ring.ringbuf_reserve(sizeof(struct kernel_miss));
+	u32 i;
+
+	if (!miss)
+		return;
+	miss->point = point;
+	miss->skip = skip;
+	miss->depth = scratch->depth;
+	miss->context = from;
+	miss->copied = 0;
+	bpf_probe_read_kernel(miss->addresses, sizeof(miss->addresses), scratch->addresses);
+	from &= ~7ULL;
+#pragma nounroll
+	for (i = 0; i < KERNEL_COPY / KERNEL_PIECE; i++) {
+		u64 at = from + i * KERNEL_PIECE, left = end - at;
+
+		/* Beyond the stack's end nothing can be read. */
+		if (at >= end)
+			break;
+		if (left >= KERNEL_PIECE) {
+			if (bpf_probe_read_kernel(miss->data + i * KERNEL_PIECE, KERNEL_PIECE, (void *)at))
+				break;
+			miss->copied += KERNEL_PIECE;
+		} else {
+			if (bpf_probe_read_kernel(miss->data + i * KERNEL_PIECE, left & (KERNEL_PIECE - 1), (void *)at))
+				break;
+			miss->copied += left;
+			break;
+		}
+	}
+	ring.ringbuf_submit(miss, 0);
+}
+
+/* Gives the stack that was walked a site of its own; returns 0 if none is free. Rare: once per stack. */
+static __always_inline u32 new_kernel_site(struct kernel_scratch *scratch, u64 id, struct kernel_site *about)
+{
+	u32 index = claim_site();
+	struct stack *stack = stacks.lookup(&index);
+	struct site *site = sites.lookup(&index);
+	struct kernel_site *more = kernel_sites.lookup(&index);
+
+	if (!index || !stack || !site || !more)
+		return 0;
+	bpf_probe_read_kernel(stack->addresses, sizeof(stack->addresses), scratch->addresses);
+	stack->id = id;
+	stack->image = 0;
+	stack->code = 0;
+	stack->depth = scratch->depth;
+	stack->ended = scratch->ended;
+	*more = *about;
+#ifdef CACHE_NAME
+	if (about->cache) {
+		u64 name = 0;
+
+		bpf_probe_read_kernel(&name, sizeof(name), (void *)(about->cache + CACHE_NAME));
+		if (name)
+			bpf_probe_read_kernel_str(more->name, sizeof(more->name), (void *)name);
+	}
+#endif
+	site->first_ns = bpf_ktime_get_ns();
+	return index;
+}
+
+/* Returns the site of an allocation, 0 if there is no room for another one. */
+static __always_inline u32 kernel_site_of(void *ctx, struct kernel_scratch *scratch, struct kernel_config *config,
+					  struct kernel_site *about, u64 bytes)
+{
+	u32 point = about->point % POINTS, *known, index, by_rules, check = 0;
+	u64 id, skip = config->skip[point];
+
+	/* As memory, for number_of(). */
+	*(volatile u64 *)&scratch->context = (u64)ctx;
+	by_rules = walk_by_rules(scratch, point);
+	if (by_rules) {
+		check = !(bpf_get_prandom_u32() & CHECKED_PART);
+		scratch->checked = scratch->id;
+	}
+	if (!by_rules || check) {
+		walk_by_kernel(ctx, scratch, skip);
+		/* Both walks end where there is no more room, the kernel's with the frames of its tracing in it. */
+		if (check && scratch->id != scratch->checked && scratch->ended == ENDED_COMPLETE) {
+			lose(LOSS_STACK_CORRECTED, 0);
+			send_stack(scratch, point, skip);
+		}
+	}
+	id = mix(mix(scratch->id, about->cache ^ (u64)about->gfp << 32 ^ about->order),
+		 (u64)about->source << 32 ^ about->node << 8 ^ scratch->ended);
+	known = site_of_stack.lookup(&id);
+	if (known) {
+		if (!by_rules && !(bpf_get_prandom_u32() & RELEARNT_PART))
+			send_stack(scratch, point, skip);
+		return *known;
+	}
+	if (!by_rules)
+		send_stack(scratch, point, skip);
+	index = new_kernel_site(scratch, id, about);
+	if (!index) {
+		lose(LOSS_SITES_FULL, bytes);
+	} else if (site_of_stack.insert(&id, &index)) {
+		/* Another processor was faster. */
+		claimed.delete(&index);
+		known = site_of_stack.lookup(&id);
+		return known ? *known : 0;
+	}
+	if (scratch->ended == ENDED_DEPTH)
+		lose(LOSS_STACK_DEPTH, 0);
+	else if (scratch->ended == ENDED_UNREADABLE)
+		lose(LOSS_STACK_UNREADABLE, 0);
+	return index;
+}

@@ -1,0 +1,157 @@
+"""Where a kernel tells of its memory, and which argument means what there: found in its own types, never by version."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tracer.attach.btf import Btf
+from tracer.errors import CannotTrace
+
+#: In place of an argument's number: this kernel does not give it.
+NOT_GIVEN = 12
+#: What is not covered where no program can be attached to functions.
+BULK_UNSEEN = ("slab: objects that are freed many at a time (kmem_cache_free_bulk, kfree_rcu) count as outstanding "
+               "until they are given out again")
+_SIZES = ("size_t", "long unsigned int", "unsigned long")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One place: the name of its program in bpf/kernel.c, and the tracepoint or function that it is attached to."""
+
+    program: str
+    target: str
+    kind: str = "tracepoint"
+    """tracepoint, or entry or return of a function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """What a trace is made of: points by source, what became of the C side's constants, and what is not covered."""
+
+    points: tuple[Point, ...]
+    definitions: dict[str, int | None]
+    coverage: tuple[str, ...]
+
+
+def find_points(btf: Btf, sources: Sequence[str], *, functions: bool) -> Points:
+    """Return the points of sources ("slab", "pages", "percpu", "vmalloc").
+
+    functions: the kernel lets programs be attached to its functions. Raises CannotTrace naming what is missing.
+    """
+    points: list[Point] = []
+    definitions: dict[str, int | None] = {}
+    coverage: list[str] = []
+    for source in sources:
+        found, defined, covered = _FINDERS[source](btf, functions)
+        points += found
+        definitions |= defined
+        coverage += covered
+    if functions:
+        definitions["FUNCTIONS"] = None
+    return Points(tuple(points), definitions, tuple(coverage))
+
+
+_Found = tuple[list[Point], dict[str, int | None], list[str]]
+
+
+def _require(btf: Btf, name: str, source: str) -> tuple[str, ...]:
+    arguments = btf.tracepoint(name)
+    if arguments is None:
+        raise CannotTrace(f"This kernel has no tracepoint {name}, which tells of {source}.",
+                          "Use a kernel built with CONFIG_TRACEPOINTS and CONFIG_BPF_EVENTS, or leave that source out.")
+    return arguments
+
+
+def _slab(btf: Btf, functions: bool) -> _Found:
+    points, definitions = [], _cache_layout(btf)
+    for name in ("kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node"):
+        arguments = btf.tracepoint(name)
+        if arguments is None:
+            # Since 6.1 the one without _node tells of both.
+            if not name.endswith("_node"):
+                _require(btf, name, "slab objects")
+            continue
+        sizes = [at for at, kind in enumerate(arguments) if kind in _SIZES and at > 1]
+        cache = _first(arguments, "struct kmem_cache *")
+        if not sizes and "CACHE_SIZE" not in definitions:
+            raise CannotTrace(f"The kernel's types do not say how large an object of {name} is.",
+                              "Use a kernel built with CONFIG_DEBUG_INFO_BTF.")
+        prefix = name.upper()
+        definitions |= {f"{prefix}_REQUESTED": sizes[0] if sizes else NOT_GIVEN,
+                        f"{prefix}_SIZE": sizes[1] if len(sizes) > 1 else NOT_GIVEN,
+                        f"{prefix}_CACHE": cache, f"{prefix}_GFP": _first(arguments, "gfp_t"),
+                        f"{prefix}_NODE": _first(arguments, "int")}
+        points.append(Point(name, name))
+    for name in ("kfree", "kmem_cache_free"):
+        _require(btf, name, "slab objects")
+        points.append(Point(name, name))
+    if not functions:
+        return points, definitions, [BULK_UNSEEN]
+    for program, function in (("cache_free_bulk", "kmem_cache_free_bulk"), ("kvfree_call_rcu", "kvfree_call_rcu"),
+                              ("kvfree_call_rcu", "kfree_call_rcu")):
+        if btf.function_id(function) is not None and program not in [point.program for point in points]:
+            points.append(Point(program, function, "entry"))
+    return points, definitions, []
+
+
+def _cache_layout(btf: Btf) -> dict[str, int | None]:
+    found = {f"CACHE_{member.upper()}": btf.member_offset("kmem_cache", member)
+             for member in ("name", "size", "object_size")}
+    return {name: at for name, at in found.items() if at is not None}
+
+
+def _pages(btf: Btf, _functions: bool) -> _Found:
+    for name in ("mm_page_alloc", "mm_page_free"):
+        _require(btf, name, "pages")
+    size = btf.struct_size("page")
+    if not size:
+        raise CannotTrace("The kernel's types do not say how large a struct page is.",
+                          "Use a kernel built with CONFIG_DEBUG_INFO_BTF.")
+    # mm_page_free_batched names pages that mm_page_free has named before (free_pages_prepare() in mm/page_alloc.c).
+    return [Point("mm_page_alloc", "mm_page_alloc"), Point("mm_page_free", "mm_page_free")], {"PAGE_STRUCT": size}, []
+
+
+def _percpu(btf: Btf, _functions: bool) -> _Found:
+    arguments = _require(btf, "percpu_alloc_percpu", "memory per processor")
+    _require(btf, "percpu_free_percpu", "memory per processor")
+    sizes = [at for at, kind in enumerate(arguments) if kind == "size_t"]
+    pointers = [at for at, kind in enumerate(arguments) if kind == "void *"]
+    # base_addr and ptr; size and align, and since 5.19 bytes_alloc behind them.
+    definitions: dict[str, int | None] = {
+        "PERCPU_POINTER": pointers[-1], "PERCPU_REQUESTED": sizes[0],
+        "PERCPU_SIZE": sizes[2] if len(sizes) > 2 else NOT_GIVEN, "PERCPU_GFP": _first(arguments, "gfp_t"),
+        "PROCESSORS": possible_processors()}
+    return [Point(name, name) for name in ("percpu_alloc_percpu", "percpu_free_percpu")], definitions, []
+
+
+def _vmalloc(btf: Btf, functions: bool) -> _Found:
+    inner = next((name for name in ("__vmalloc_node_range_noprof", "__vmalloc_node_range")
+                  if btf.function_id(name) is not None), None)
+    if functions and inner is not None and btf.function_id("vfree") is not None:
+        points = [Point("vmalloc_return", inner, "return"), Point("vfree_enter", "vfree", "entry")]
+        return points, {}, ["vmalloc: calls of vmalloc and its kin until vfree; not vmap and ioremap, which map memory "
+                            "that is there"]
+    if btf.tracepoint("alloc_vmap_area") and btf.tracepoint("free_vmap_area_noflush"):
+        points = [Point(name, name) for name in ("alloc_vmap_area", "free_vmap_area_noflush")]
+        return points, {"VMAP_TRACEPOINTS": None}, ["vmalloc: areas of addresses, so those of vmap and ioremap too"]
+    raise CannotTrace("This kernel tells of vmalloc neither by tracepoints (Linux 6.2) nor by its functions.",
+                      "Leave --vmalloc out; --pages has the pages behind it.")
+
+
+_FINDERS = {"slab": _slab, "pages": _pages, "percpu": _percpu, "vmalloc": _vmalloc}
+
+
+def _first(arguments: Sequence[str], kind: str) -> int:
+    return next((at for at, each in enumerate(arguments) if each == kind), NOT_GIVEN)
+
+
+def possible_processors(path: str = "/sys/devices/system/cpu/possible") -> int:
+    """Return how many processors the kernel has memory for (cpu numbers 0 to the last one)."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read().strip().replace(",", "-").rpartition("-")[2]) + 1
+    except (OSError, ValueError):
+        return os.cpu_count() or 1

@@ -1,0 +1,64 @@
+"""Runs a trace of the kernel for the command line, by itself or while a command runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tracer.cli import gated
+from tracer.cli.kernel import build_settings
+from tracer.gate import Gate
+from tracer.kernel_session import KernelSession, stop_on_signals
+from tracer.kernel_settings import KernelSettings
+from tracer.listener import Listener
+from tracer.report import json, text
+from tracer.report.model import Report
+
+WRITERS = {"text": text.write, "json": json.write}
+
+
+def say(line: str) -> None:
+    """Write one line to stderr."""
+    print(f"leaktrace: {line}", file=sys.stderr, flush=True)
+
+
+def show(settings: KernelSettings) -> int:
+    """Print reports until the trace is over; return the exit code. Raises LeaktraceError."""
+    write = WRITERS[settings.format]
+    told: dict[str, int] = {}
+    with KernelSession(settings, Listener(progress=say if settings.verbose else lambda _: None)) as session:
+        stop_on_signals(session)
+        say(f"tracing the kernel: {', '.join(settings.sources)}; Ctrl-C ends with a last report")
+        for report in session.reports():
+            write(report, sys.stdout)
+            for loss in report.losses:
+                if told.get(loss.name) != loss.count:
+                    told[loss.name] = loss.count
+                    say(f"{loss.count} {loss.meaning}: {loss.remedy}")
+        if settings.verbose:
+            say(f"the maps hold {session.kernel_bytes() / 1e6:.0f} MB of kernel memory")
+    sys.stdout.flush()
+    return os.EX_OK
+
+
+def trace_command(options: dict[str, Any], gate: Gate, write: Callable[[Report], None]) -> tuple[Report | None, int]:
+    """Trace the kernel while a command runs; return the last report, with all sites, and the command's exit code."""
+    growth = any("growth_bytes_per_s" in each.needs for each in gate.budgets)
+    settings = replace(build_settings(options), top=gated.ALL)
+    if not growth:
+        settings = replace(settings, interval=gated.NEVER)
+    last = None
+    with KernelSession(settings, Listener(progress=say if settings.verbose else lambda _: None)) as session:
+        assert session.command is not None
+        gated.pass_signals_on(session.command, [session.stop])
+        signal.signal(gated.REPORT_NOW, lambda *_: session.ask())
+        for report in session.reports():
+            last = report
+            if report.asked_for and not report.last:
+                write(report)
+        status = session.command.wait()
+    return last, status

@@ -1,0 +1,164 @@
+"""Learns how far it is on a kernel stack from one return address to the next, from stacks that the kernel walked.
+
+A call always leaves the same distance between its own return address and that of the function around it, unless that
+function makes room on the stack by a number it computes. A word of the stack may also equal a return address by chance:
+calls that have ended leave theirs. So a distance is believed only where there is one way to place the addresses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+import numpy as np
+
+from tracer.collect.kernel_records import RULE_BEGIN, RULE_END, RULE_STEP, STACK_BYTES
+from tracer.collect.rule_table import RuleTable
+
+WORD = 8
+#: The tracing itself has fewer frames than this.
+MOST_OWN = 6
+
+
+class Role(Enum):
+    """What a function means for a stack."""
+
+    TRACING = "tracing"
+    """It belongs to the tracing itself."""
+    END = "end"
+    """A stack ends there: what it interrupted has no part in what it does."""
+    PLAIN = "plain"
+
+
+#: A loaded program's name has its tag in it: bpf_prog_alloc() and its like are the kernel's own.
+_TRACING = re.compile(r"bpf_prog_[0-9a-f]{16}_|bpf_trace_run\d+$|__bpf_trace_|__traceiter_|bpf_trampoline_\d+$|"
+                      r"trace_call_bpf$|perf_trace_")
+_END = re.compile(r"(?:asm_\w+|entry_\w+|ret_from_fork\w*|secondary_startup\w*|common_startup\w*|start_secondary|"
+                  r"handle_softirqs|__do_softirq|__softirqentry_text_start)$")
+
+
+def role_of(function: str | None) -> Role:
+    """Return what a function, by its name without offset, means for a stack."""
+    if function is None:
+        return Role.PLAIN
+    if _TRACING.match(function):
+        return Role.TRACING
+    return Role.END if _END.match(function) else Role.PLAIN
+
+
+def own_frames(roles: Sequence[Role]) -> int:
+    """Return how many of a stack's first frames are the tracing's own: up to its last; the program may have no name."""
+    return max((at + 1 for at, role in enumerate(roles[:MOST_OWN]) if role is Role.TRACING), default=0)
+
+
+class KernelRules:
+    """The rules of one trace. name_of: the function that a return address leads back to."""
+
+    def __init__(self, table: RuleTable, name_of: Callable[[int], str | None]) -> None:
+        self._table = table
+        self._name_of = name_of
+        self._roles: dict[int, Role] = {}
+        self._known: dict[int, int] = {}
+        #: Distances that each address may have, while there are several.
+        self._possible: dict[int, set[int]] = {}
+        self._varying: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def role(self, address: int) -> Role:
+        """Return what the function of a return address means for a stack."""
+        if address not in self._roles:
+            self._roles[address] = role_of(self._name_of(address))
+        return self._roles[address]
+
+    def own_frames(self, addresses: Sequence[int]) -> int:
+        """Return how many of a stack's first frames are the tracing's own."""
+        return own_frames([self.role(address) for address in addresses[:MOST_OWN]])
+
+    def learn(self, point: int, addresses: Sequence[int], words: np.ndarray, context: int) -> None:
+        """Learn from one stack.
+
+        addresses: as the kernel found them, innermost first, without the tracing's own. words: u64 (n,), the memory of
+        the stack from context on.
+        """
+        chain: list[int] = []
+        for address in addresses:
+            chain.append(address)
+            if self.role(address) is Role.END:
+                break
+        places = feasible(chain, words)
+        if places and places[0]:
+            self._note(RULE_BEGIN + point, {place * WORD for place in places[0]}, begins=True)
+        for here, after, address in zip(places, places[1:], chain, strict=False):
+            self._note(address, {(later - first) * WORD for first in here for later in after if later > first})
+        if chain and len(places) == len(chain) and self.role(chain[-1]) is Role.END:
+            self._end(chain[-1], [context // WORD + place for place in places[-1]])
+
+    def _note(self, key: int, distances: set[int], *, begins: bool = False) -> None:
+        if key in self._varying or not distances:
+            return
+        known = self._known.get(key)
+        if known is not None and known not in distances:
+            self._forget(key)
+            if not begins:
+                self._varying.add(key)
+                return
+            # Where programs begin changes with what else is attached there.
+            self._possible.pop(key, None)
+        possible = self._possible.get(key)
+        left = distances & possible if possible else distances
+        if not left:
+            # The way of before was another one, or an address was not where it seemed to be.
+            left = distances
+        self._possible[key] = left
+        if len(left) == 1 and self._known.get(key) is None:
+            self._install(key, RULE_STEP | next(iter(left)) << 8, next(iter(left)))
+
+    def _end(self, address: int, places: Sequence[int]) -> None:
+        """places: words from address 0 on."""
+        if len(places) != 1:
+            return
+        place = places[0] % (STACK_BYTES // WORD) + 1
+        known = self._known.get(address)
+        if known is None:
+            self._install(address, RULE_END | place << 8, place)
+        elif known not in (0, place):
+            # It ends stacks of several kinds.
+            self._install(address, RULE_END, 0)
+
+    def _install(self, key: int, rule: int, value: int) -> None:
+        self._known[key] = value
+        self._table.install(key, rule)
+
+    def _forget(self, key: int) -> None:
+        self._known.pop(key, None)
+        self._table.remove([key])
+
+
+def feasible(chain: Sequence[int], words: np.ndarray) -> list[list[int]]:
+    """Return where in words each address can lie if they all lie in this order; the outer ones may be elsewhere.
+
+    words: u64 (n,). The result is shorter than chain where an address is not in words at all (another stack).
+    """
+    wanted = np.isin(words, np.array(list(set(chain)), np.uint64))
+    at = np.flatnonzero(wanted)
+    found: dict[int, list[int]] = {}
+    for place, word in zip(at.tolist(), words[at].tolist(), strict=True):
+        found.setdefault(word, []).append(place)
+    lowest: list[int] = []
+    for address in chain:
+        after = lowest[-1] if lowest else -1
+        first = next((place for place in found.get(address, ()) if place > after), None)
+        if first is None:
+            break
+        lowest.append(first)
+    highest: list[int] = []
+    before = len(words)
+    for address in reversed(chain[: len(lowest)]):
+        before = max(place for place in found[address] if place < before)
+        highest.append(before)
+    highest.reverse()
+    return [[place for place in found[address] if low <= place <= high]
+            for address, low, high in zip(chain, lowest, highest, strict=False)]
