@@ -6,7 +6,9 @@ Layouts from the kernel's include/uapi/linux/bpf.h (union bpf_attr).
 from __future__ import annotations
 
 import ctypes as ct
+import errno
 import os
+import resource
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +38,10 @@ LOG_BYTES = 1 << 22
 
 #: A key or value of a map.
 Value: TypeAlias = "ct._SimpleCData[int] | ct.Array[ct.c_char]"
+
+
+#: What needs locked memory.
+_LOCKING = (BPF_MAP_CREATE, BPF_PROG_LOAD)
 
 
 class _LinkCreateUprobeMulti(ct.Structure):
@@ -145,9 +151,24 @@ LOAD_TRIES = 8
 
 def _bpf(command: int, attributes: ct.Structure) -> int:
     result: int = _libc.syscall(SYS_BPF, command, ct.byref(attributes), ct.sizeof(attributes))
+    if result < 0 and ct.get_errno() == errno.EPERM and command in _LOCKING and _may_lock_more():
+        result = _libc.syscall(SYS_BPF, command, ct.byref(attributes), ct.sizeof(attributes))
     if result < 0:
         raise OSError(ct.get_errno(), os.strerror(ct.get_errno()))
     return result
+
+
+def _may_lock_more() -> bool:
+    """Lift the limit of locked memory, against which maps count before Linux 5.11; return whether that changed it."""
+    everything = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK) == everything:
+        return False
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, everything)
+    except (OSError, ValueError):
+        ct.set_errno(errno.EPERM)
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,15 @@ import bpf
 from symbolizer.cache_folder import default_folder
 from tracer.attach.bpf_object import BpfObject, MapSpec, unlink
 from tracer.attach.loader import LoadedObject
+from tracer.attach.loops import with_closed_loops
 from tracer.attach.object_cache import ObjectCache
 from tracer.errors import CannotTrace, LeaktraceError
 from tracer.settings import AttachWay, Settings
 
 #: BCC's prelude warns about itself.
 CFLAGS = ("-w",)
+#: What is made of the compiler's output here; another word where that changes, so that the cache forgets.
+MADE_OF_IT = "loops closed"
 #: Fields of a map's fdinfo (kernel/bpf/syscall.c, bpf_map_show_fdinfo()).
 MAP_FIELDS = {"map_type": "type", "key_size": "key_size", "value_size": "value_size", "map_flags": "flags"}
 
@@ -48,7 +51,8 @@ def compile_program(text: str) -> BpfObject:
     for index in range(int(lib.bpf_num_functions(handle))):
         name = lib.bpf_function_name(handle, ct.c_size_t(index))
         size = int(lib.bpf_function_size(handle, name))
-        functions[name.decode()] = unlink(ct.string_at(lib.bpf_function_start(handle, name), size), names)
+        code = unlink(ct.string_at(lib.bpf_function_start(handle, name), size), names)
+        functions[name.decode()] = with_closed_loops(code)
     module.cleanup()
     return BpfObject(tuple(maps), functions)
 
@@ -89,7 +93,7 @@ def get_program(settings: Settings, way: AttachWay, *, atomics: bool, cache: Obj
 
 def compiled(text: str, cache: ObjectCache) -> BpfObject:
     """Return what BCC makes of text, from the cache if it is there. Raises CannotTrace."""
-    key = cache.key(text, _bcc_version(), " ".join(CFLAGS))
+    key = cache.key(text, _bcc_version(), " ".join((*CFLAGS, MADE_OF_IT)))
     program = cache.load(key)
     if program is None:
         program = compile_program(text)

@@ -9,7 +9,12 @@ from tracer import VERSION
 from tracer.errors import ExitCode, LeaktraceError
 
 #: First words that name a command, and their modules, imported only when asked for. Anything else is `trace`.
-COMMANDS = {"demo": "tracer.cli.demo", "run": "tracer.cli.run"}
+COMMANDS = {
+    "demo": "tracer.cli.demo",
+    "doctor": "tracer.cli.doctor",
+    "kernel": "tracer.cli.kernel",
+    "run": "tracer.cli.run",
+}
 DEFAULT = "tracer.cli.trace"
 
 
