@@ -26,7 +26,11 @@ static __always_inline struct kernel_config *configured(void)
 
 static __always_inline void begin(struct kernel_cpu *cpu, u32 point, u64 key)
 {
-	if (__sync_fetch_and_add(&cpu->running[point], 1))
+	/* In two steps: kernels before 5.12 cannot add and say what was there. An interrupt in between undoes its own. */
+	u64 others = cpu->running[point];
+
+	__sync_fetch_and_add(&cpu->running[point], 1);
+	if (others)
 		cpu->done[point] = key;
 }
 
@@ -170,6 +174,21 @@ static __always_inline void freed(u64 key)
 	record_remove(key, &place);
 }
 
+/* ---- functions ---- */
+
+#if defined(FUNCTIONS) || defined(VMALLOC_RETURN)
+/* bpf_get_func_arg(): also of arguments that programs may not read themselves, pointers to pointers and to functions. */
+static long (*argument_of)(void *ctx, u32 number, u64 *value) = (void *)183;
+
+static __always_inline u64 function_argument(void *ctx, u32 number)
+{
+	u64 value = 0;
+
+	argument_of(ctx, number, &value);
+	return value;
+}
+#endif
+
 /* ---- slab ---- */
 
 /* An argument that this kernel does not give has no number. */
@@ -238,9 +257,22 @@ static __always_inline void bulk_freed(u64 cache, u64 count, u64 objects)
 }
 #ifdef FUNCTIONS
 /* kmem_cache_free_bulk(cache, count, objects) */
-PROGRAMS(cache_free_bulk, POINT_CACHE_FREE_BULK, ctx->at[2], bulk_freed(ctx->at[0], ctx->at[1], key))
-/* kvfree_call_rcu(head, object): it is freed when nobody can read it any more. */
-PROGRAMS(kvfree_call_rcu, POINT_KFREE_RCU, ctx->at[1], freed(key))
+PROGRAMS(cache_free_bulk, POINT_CACHE_FREE_BULK, function_argument(ctx, 2),
+	 bulk_freed(function_argument(ctx, 0), function_argument(ctx, 1), key))
+
+/* kvfree_call_rcu(): the object is freed when nobody can read it any more. */
+static __always_inline u64 object_for_rcu(void *ctx)
+{
+	u64 head = function_argument(ctx, 0), object = function_argument(ctx, 1);
+
+#ifdef RCU_OFFSET
+	/* Before 6.4 it is given how far into the object the head lies, and the object only where there is no head. */
+	if (head)
+		return head - object;
+#endif
+	return object;
+}
+PROGRAMS(kvfree_call_rcu, POINT_KFREE_RCU, object_for_rcu(ctx), freed(key))
 #endif
 
 /* ---- pages ---- */
@@ -351,11 +383,38 @@ PROGRAMS(alloc_vmap_area, POINT_VMALLOC, KERNEL_KEY(SOURCE_VMALLOC, ctx->at[0]),
 	 if (!ctx->at[5] && ctx->at[1] > GUARD) area_allocated(ctx, key, ctx->at[1] - GUARD, ctx->at[1] - GUARD, 0))
 PROGRAMS(free_vmap_area_noflush, POINT_VFREE, KERNEL_KEY(SOURCE_VMALLOC, ctx->at[0]), freed(key))
 #endif
-#ifdef FUNCTIONS
-/* void *__vmalloc_node_range(size, align, start, end, gfp, prot, vm_flags, node, caller), at its return */
-PROGRAMS(vmalloc_return, POINT_VMALLOC, KERNEL_KEY(SOURCE_VMALLOC, ctx->at[9]),
-	 if (ctx->at[9]) area_allocated(ctx, key, ctx->at[0], WHOLE_PAGES(ctx->at[0]), ctx->at[4]))
-PROGRAMS(vfree_enter, POINT_VFREE, KERNEL_KEY(SOURCE_VMALLOC, ctx->at[0]), freed(key))
+#ifdef VMALLOC_RETURN
+#ifdef AREA_SIZES
+/* How much an area really takes: where it is made of large pages, more than whole pages of what was asked for. */
+int area_size(struct arguments *ctx)
+{
+	u64 start = ctx->at[0], size = ctx->at[1] - GUARD;
+
+	if (!ctx->at[5] && ctx->at[1] > GUARD)
+		area_sizes.update(&start, &size);
+	return 0;
+}
+#endif
+
+static __always_inline void vmalloc_returned(void *ctx, u64 key, u64 start, u64 requested, u64 gfp)
+{
+	u64 taken = WHOLE_PAGES(requested);
+
+	if (!start)
+		return;
+#ifdef AREA_SIZES
+	u64 *known = area_sizes.lookup(&start);
+
+	if (known && *known > taken)
+		taken = *known;
+#endif
+	area_allocated(ctx, key, requested, taken, gfp);
+}
+
+/* void *__vmalloc_node_range(size, ...) or __vmalloc_node(size, ...), at its return; vfree(address) */
+PROGRAMS(vmalloc_return, POINT_VMALLOC, KERNEL_KEY(SOURCE_VMALLOC, ctx->at[VMALLOC_RETURN]),
+	 vmalloc_returned(ctx, key, ctx->at[VMALLOC_RETURN], ctx->at[0], ctx->at[VMALLOC_GFP]))
+PROGRAMS(vfree_enter, POINT_VFREE, KERNEL_KEY(SOURCE_VMALLOC, function_argument(ctx, 0)), freed(key))
 #endif
 
 /* ---- processes ---- */

@@ -58,6 +58,9 @@ BPF_TABLE("percpu_array", u32, struct kernel_scratch, kernel_scratch, 1);
 /* How many blocks of pages there are of each order, so that none are looked for where there are none. */
 BPF_TABLE("array", u32, u64, orders, 1);
 BPF_TABLE("lru_hash", u32, struct process_name, process_names, 1);
+#ifdef AREA_SIZES
+BPF_TABLE("lru_hash", u64, u64, area_sizes, 1);
+#endif
 #ifdef WANTED_PROCESSES
 BPF_TABLE("hash", u32, u32, wanted_processes, 1);
 #endif

@@ -15,7 +15,9 @@ static __always_inline void lose(u32 kind, u64 bytes)
 
 	if (loss) {
 		__sync_fetch_and_add(&loss->count, 1);
-		__sync_fetch_and_add(&loss->bytes, bytes);
+		/* The compiler makes an atomic OR of an addition of 0, which kernels before 5.12 do not have. */
+		if (bytes)
+			__sync_fetch_and_add(&loss->bytes, bytes);
 	}
 }
 

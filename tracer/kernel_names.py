@@ -76,7 +76,9 @@ class KernelNames:
         roles = [role_of(frame.function) for frame in frames]
         if Role.END in roles:
             frames = frames[: roles.index(Role.END) + 1]
-        frames = frames[own_frames(roles) :]
+        # Those further out are trampolines of programs that are attached to functions.
+        frames = [frame for frame, role in zip(frames[own_frames(roles) :], roles[own_frames(roles) :], strict=False)
+                  if role is not Role.TRACING]
         inner = 0
         while inner < len(frames) - 1 and _is_internal(frames[inner].function):
             inner += 1

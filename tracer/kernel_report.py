@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -38,7 +39,10 @@ KERNEL_LOSSES = {
 
 @dataclass(slots=True)
 class KernelReporter:
-    """What the reports of one trace are made of. start: of the trace, in monotonic ns."""
+    """What the reports of one trace are made of. start: of the trace, in monotonic ns.
+
+    notes: says what is not covered.
+    """
 
     settings: KernelSettings
     start: int
@@ -46,7 +50,7 @@ class KernelReporter:
     reader: KernelReader
     names: KernelNames
     watch: Watch
-    notes: tuple[str, ...]
+    notes: Callable[[], tuple[str, ...]]
     _earlier: tuple[int, Snapshot] | None = None
 
     def report(self, *, last: bool) -> Report:
@@ -59,7 +63,7 @@ class KernelReporter:
         report = fill_report(
             sites, self._earlier, self.settings, (),
             elapsed_s=(began - self.start) / SECOND, taken=datetime.now().astimezone(), kernel=platform.release(),
-            last=last, notes_on=lambda _: self.notes, verdicts=self.watch.judge(sites), more=details.of,
+            last=last, notes_on=lambda _: self.notes(), verdicts=self.watch.judge(sites), more=details.of,
             losses_said=KERNEL_LOSSES)
         self._earlier = (began, replace(taken.snapshot, blocks=None, members=None))
         return replace(report, sources=details.sources())

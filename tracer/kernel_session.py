@@ -100,12 +100,13 @@ class KernelSession:
         self._names = KernelNames(kallsyms, raw=settings.raw_stacks)
         self._rules = KernelRules(RuleTable(program.rules), self._names.function)
         self._reader = KernelReader(program)
+        program.attach()
+        # Stacks that are sent meanwhile wait in the ring.
         self._start = time.monotonic_ns()
         self._watch = Watch(self._reader, self._start)
         self._reporter = KernelReporter(settings, self._start, program, self._reader, self._names, self._watch,
-                                        program.found.coverage)
-        program.attach()
-        self.listener.progress(f"attached to {', '.join(each.target for each in program.found.points)}")
+                                        lambda: program.coverage)
+        self.listener.progress(f"attached to {', '.join(program.attached)}")
         if self.command:
             ptrace.request(ptrace.DETACH, self.command.pid)
             self._let_go = True
@@ -174,9 +175,9 @@ class KernelSession:
         addresses = np.frombuffer(record, np.uint64, min(frames, depth), at).tolist()
         words = np.frombuffer(record, np.uint64, int(copied) // 8, at + 8 * depth)
         own = self._rules.own_frames(addresses)
-        if own:
+        if own and not skip:
             # Before there are rules: both walks must find the same frames.
-            self._program.skip(point, skip + own)
+            self._program.skip(point, own)
         self._rules.learn(point, addresses[own:], words, context)
 
     def kernel_bytes(self) -> int:

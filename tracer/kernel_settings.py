@@ -13,6 +13,8 @@ RING_BYTES = 4 << 20
 #: Names of processes that have ended.
 PROCESS_NAMES = 16_384
 PROCESSES = 1024
+#: Areas that are being made: from where their size is known to where vmalloc returns.
+AREAS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class KernelSettings:
             "orders": 32,
             "kernel_scratch": 4,
             "process_names": PROCESS_NAMES,
+            "area_sizes": AREAS,
             "wanted_processes": PROCESSES,
             "wanted_groups": limits.MAX_GROUPS,
             "ring": RING_BYTES,

@@ -57,13 +57,19 @@ class Btf:
         at = self._named(f"btf_trace_{name}", TYPEDEF)
         if at is None:
             return None
-        prototype = self._head(self._head(at)[2])[2]
-        _, info, _ = _TYPE.unpack_from(self._types, self._offsets[prototype])
-        start = self._offsets[prototype] + _TYPE.size
-        kinds = [_PARAMETER.unpack_from(self._types, start + index * _PARAMETER.size)[1]
-                 for index in range(info & 0xFFFF)]
         # The first one is the tracepoint's own data, which programs do not get.
-        return tuple(self._spell(kind) for kind in kinds[1:])
+        return self._parameters(self._head(self._head(at)[2])[2])[1:]
+
+    def function(self, name: str) -> tuple[str, ...] | None:
+        """Return the types of a kernel function's arguments, as tracepoint() does; None if there is no such one."""
+        at = self._named(name, FUNC)
+        return self._parameters(self._head(at)[2]) if at is not None else None
+
+    def _parameters(self, prototype: int) -> tuple[str, ...]:
+        start = self._offsets[prototype]
+        _, info, _ = _TYPE.unpack_from(self._types, start)
+        return tuple(self._spell(_PARAMETER.unpack_from(self._types, start + _TYPE.size + index * _PARAMETER.size)[1])
+                     for index in range(info & 0xFFFF))
 
     def member_offset(self, structure: str, member: str) -> int | None:
         """Return how many bytes into a struct a member lies, also one of a nameless part of it; None without one."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tracer.attach.btf import Btf
 from tracer.errors import CannotTrace
 
+#: What the second program of a point is called behind the first's name (PROGRAMS() in bpf/kernel.c).
+AGAIN = "_again"
 #: In place of an argument's number: this kernel does not give it.
 NOT_GIVEN = 12
 #: What is not covered where no program can be attached to functions.
@@ -25,6 +27,15 @@ class Point:
     target: str
     kind: str = "tracepoint"
     """tracepoint, or entry or return of a function."""
+    without: str | None = None
+    """What is not covered if the kernel refuses it; None if the trace cannot do without it."""
+    is_twofold: bool = True
+    """Whether it has a second program, for what interrupts the first one."""
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs in bpf/kernel.c, the first one first."""
+        return (self.program, f"{self.program}{AGAIN}") if self.is_twofold else (self.program,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +47,23 @@ class Points:
     coverage: tuple[str, ...]
 
 
-def find_points(btf: Btf, sources: Sequence[str], *, functions: bool) -> Points:
+def find_points(btf: Btf, sources: Sequence[str], traceable: Callable[[str], bool]) -> Points:
     """Return the points of sources ("slab", "pages", "percpu", "vmalloc").
 
-    functions: the kernel lets programs be attached to its functions. Raises CannotTrace naming what is missing.
+    traceable: whether programs can be attached to a kernel function. Raises CannotTrace naming what is missing.
     """
     points: list[Point] = []
     definitions: dict[str, int | None] = {}
     coverage: list[str] = []
     for source in sources:
-        found, defined, covered = _FINDERS[source](btf, functions)
+        found, defined, covered = _FINDERS[source](btf, traceable)
         points += found
         definitions |= defined
         coverage += covered
-    if functions:
-        definitions["FUNCTIONS"] = None
     return Points(tuple(points), definitions, tuple(coverage))
 
 
+Traceable = Callable[[str], bool]
 _Found = tuple[list[Point], dict[str, int | None], list[str]]
 
 
@@ -65,7 +75,7 @@ def _require(btf: Btf, name: str, source: str) -> tuple[str, ...]:
     return arguments
 
 
-def _slab(btf: Btf, functions: bool) -> _Found:
+def _slab(btf: Btf, traceable: Traceable) -> _Found:
     points, definitions = [], _cache_layout(btf)
     for name in ("kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node"):
         arguments = btf.tracepoint(name)
@@ -88,13 +98,13 @@ def _slab(btf: Btf, functions: bool) -> _Found:
     for name in ("kfree", "kmem_cache_free"):
         _require(btf, name, "slab objects")
         points.append(Point(name, name))
-    if not functions:
+    functions = [Point("cache_free_bulk", "kmem_cache_free_bulk", "entry", BULK_UNSEEN),
+                 Point("kvfree_call_rcu", "kvfree_call_rcu", "entry", BULK_UNSEEN)]
+    if not all(traceable(point.target) for point in functions):
         return points, definitions, [BULK_UNSEEN]
-    for program, function in (("cache_free_bulk", "kmem_cache_free_bulk"), ("kvfree_call_rcu", "kvfree_call_rcu"),
-                              ("kvfree_call_rcu", "kfree_call_rcu")):
-        if btf.function_id(function) is not None and program not in [point.program for point in points]:
-            points.append(Point(program, function, "entry"))
-    return points, definitions, []
+    if (btf.function("kvfree_call_rcu") or ("", ""))[1] != "void *":
+        definitions["RCU_OFFSET"] = None
+    return points + functions, definitions | {"FUNCTIONS": None}, []
 
 
 def _cache_layout(btf: Btf) -> dict[str, int | None]:
@@ -103,7 +113,7 @@ def _cache_layout(btf: Btf) -> dict[str, int | None]:
     return {name: at for name, at in found.items() if at is not None}
 
 
-def _pages(btf: Btf, _functions: bool) -> _Found:
+def _pages(btf: Btf, _traceable: Traceable) -> _Found:
     for name in ("mm_page_alloc", "mm_page_free"):
         _require(btf, name, "pages")
     size = btf.struct_size("page")
@@ -114,7 +124,7 @@ def _pages(btf: Btf, _functions: bool) -> _Found:
     return [Point("mm_page_alloc", "mm_page_alloc"), Point("mm_page_free", "mm_page_free")], {"PAGE_STRUCT": size}, []
 
 
-def _percpu(btf: Btf, _functions: bool) -> _Found:
+def _percpu(btf: Btf, _traceable: Traceable) -> _Found:
     arguments = _require(btf, "percpu_alloc_percpu", "memory per processor")
     _require(btf, "percpu_free_percpu", "memory per processor")
     sizes = [at for at, kind in enumerate(arguments) if kind == "size_t"]
@@ -127,13 +137,19 @@ def _percpu(btf: Btf, _functions: bool) -> _Found:
     return [Point(name, name) for name in ("percpu_alloc_percpu", "percpu_free_percpu")], definitions, []
 
 
-def _vmalloc(btf: Btf, functions: bool) -> _Found:
-    inner = next((name for name in ("__vmalloc_node_range_noprof", "__vmalloc_node_range")
-                  if btf.function_id(name) is not None), None)
-    if functions and inner is not None and btf.function_id("vfree") is not None:
+def _vmalloc(btf: Btf, traceable: Traceable) -> _Found:
+    for inner in ("__vmalloc_node_range_noprof", "__vmalloc_node_range", "__vmalloc_node_noprof", "__vmalloc_node"):
+        arguments = btf.function(inner)
+        if arguments is None or not traceable(inner) or not traceable("vfree"):
+            continue
         points = [Point("vmalloc_return", inner, "return"), Point("vfree_enter", "vfree", "entry")]
-        return points, {}, ["vmalloc: calls of vmalloc and its kin until vfree; not vmap and ioremap, which map memory "
-                            "that is there"]
+        definitions: dict[str, int | None] = {"VMALLOC_RETURN": len(arguments),
+                                              "VMALLOC_GFP": _first(arguments, "gfp_t")}
+        if btf.tracepoint("alloc_vmap_area"):
+            points.append(Point("area_size", "alloc_vmap_area", is_twofold=False))
+            definitions["AREA_SIZES"] = None
+        return points, definitions, [f"vmalloc: calls that lead to {inner}, until vfree; not vmap and ioremap, which "
+                                     "map memory that is there"]
     if btf.tracepoint("alloc_vmap_area") and btf.tracepoint("free_vmap_area_noflush"):
         points = [Point(name, name) for name in ("alloc_vmap_area", "free_vmap_area_noflush")]
         return points, {"VMAP_TRACEPOINTS": None}, ["vmalloc: areas of addresses, so those of vmap and ioremap too"]

@@ -28,26 +28,23 @@ from tracer.errors import CannotTrace
 from tracer.kernel_settings import RING_BYTES, KernelSettings
 from tracer.settings import AttachWay
 
-#: What the second program of a point is called behind the first's name (PROGRAMS() in bpf/kernel.c).
-AGAIN = "_again"
-#: A function that every kernel has, to try whether programs can be attached to functions at all.
-TRIAL_FUNCTION = "kfree"
 #: Programs that are loaded side by side: the verifier takes its time, 30 to 70 ms each.
 LOADERS = 4
 _COMM_BYTES = 16
 
 
-def traces_functions(btf: Btf) -> bool:
-    """Return whether this kernel lets programs be attached to its functions, by trying: one that does nothing.
+def is_traceable(btf: Btf, name: str) -> bool:
+    """Return whether a program can be attached to a function of this kernel, by trying one that does nothing.
 
-    It needs BPF trampolines, which some kernels are built without, and a user who may.
+    It needs BPF trampolines, which some kernels are built without, a user who may, and arguments that the kernel knows
+    how to hand over.
     """
-    function = btf.function_id(TRIAL_FUNCTION)
+    function = btf.function_id(name)
     if function is None:
         return False
     opened: list[int] = []
     try:
-        opened.append(bpf_syscall.load_program(bpf_syscall.RETURN_0, bpf_syscall.BPF_TRACE_FENTRY,
+        opened.append(bpf_syscall.load_program(bpf_syscall.RETURN_0, bpf_syscall.BPF_TRACE_FEXIT,
                                                bpf_syscall.BPF_PROG_TYPE_TRACING, "leaktrace", function))
         opened.append(bpf_syscall.attach_tracing(opened[0]))
     except OSError:
@@ -60,7 +57,7 @@ def traces_functions(btf: Btf) -> bool:
 
 def program_text(settings: KernelSettings) -> str:
     """Return the C of a trace of the kernel that has atomics and whose functions are not traced. Raises CannotTrace."""
-    found = find_points(Btf.of_kernel(), settings.sources, functions=False)
+    found = find_points(Btf.of_kernel(), settings.sources, lambda _: False)
     return bpf.source(settings.definitions(atomics=True) | found.definitions, bpf.KERNEL_PARTS)
 
 
@@ -71,12 +68,14 @@ class KernelProgram:
         """Compile and load it; nothing is attached yet. Raises CannotTrace."""
         self.settings = settings
         self._btf = Btf.of_kernel()
-        self.found: Points = find_points(self._btf, settings.sources, functions=traces_functions(self._btf))
+        self.found: Points = find_points(self._btf, settings.sources, lambda name: is_traceable(self._btf, name))
+        self.coverage: tuple[str, ...] = self.found.coverage
         text = bpf.source(settings.definitions(atomics=atomics) | self.found.definitions, bpf.KERNEL_PARTS)
         entries = settings.map_entries(atomics=atomics)
         self._loaded = LoadedObject(compiled(text, ObjectCache(default_folder())), AttachWay.PERF, entries)
         self._entries = entries
         self._links: list[int] = []
+        self._points: list[Point] = []
         self.max_sites = entries["sites"]
         self.sites = self._array("sites", records.SITE)
         self.stacks = self._array("stacks", records.stack_dtype(settings.depth))
@@ -94,6 +93,11 @@ class KernelProgram:
             raise AssertionError(f"The records have {dtype.itemsize} bytes for {name}, the C has {size}")
         return mapped_array(self._loaded.fds[name], self._entries[name], dtype)
 
+    @property
+    def attached(self) -> list[str]:
+        """The tracepoints and functions that programs are attached to."""
+        return [point.target for point in self._points]
+
     def want(self, pids: Iterable[int], groups: Sequence[tuple[int, int]]) -> None:
         """Say whose allocations are meant: processes, or control groups (id, level)."""
         for pid in pids:
@@ -106,16 +110,32 @@ class KernelProgram:
     def attach(self) -> None:
         """Attach every point, both programs of each, the first one first. Raises CannotTrace."""
         self._know_itself()
-        points = self.found.points
         with ThreadPoolExecutor(LOADERS) as pool:
-            list(pool.map(lambda job: self._load(*job),
-                          [(point, point.program + again) for point in points for again in ("", AGAIN)]))
+            loaded = list(pool.map(self._is_loaded, self.found.points))
+        self._points = [point for point, done in zip(self.found.points, loaded, strict=True) if done]
+        refused = [point.without for point, done in zip(self.found.points, loaded, strict=True)
+                   if not done and point.without is not None]
+        self.coverage = tuple(dict.fromkeys((*self.found.coverage, *refused)))
         raw = bpf_syscall.BPF_PROG_TYPE_RAW_TRACEPOINT
         self._link(Point("process_exit", "sched_process_exit"), self._loaded.load_as("process_exit", raw))
         # Frees first: a block whose birth is seen but not its death would stay.
-        for point in sorted(points, key=lambda each: "free" not in each.program):
-            for again in ("", AGAIN):
-                self._link(point, self._load(point, point.program + again))
+        for point in sorted(self._points, key=lambda each: "free" not in each.program):
+            for program in point.programs:
+                self._link(point, self._load(point, program))
+
+    def _is_loaded(self, point: Point) -> bool:
+        """Load both programs of a point; return whether that worked. Raises CannotTrace if it must."""
+        try:
+            for program in point.programs:
+                self._load(point, program)
+        except CannotTrace:
+            if point.without is not None:
+                return False
+            if point.kind == "tracepoint":
+                raise
+            raise CannotTrace(f"This kernel does not hand the arguments of {point.target} to programs.",
+                              "Leave --vmalloc out; --pages has the pages behind it.") from None
+        return True
 
     def _know_itself(self) -> None:
         """Have the kernel side learn which process this is, as the kernel numbers it: its own work is not counted."""
@@ -145,7 +165,7 @@ class KernelProgram:
 
     def missed(self) -> int:
         """Return how many events no program saw: a point's first one was skipped, and so was its second."""
-        skipped = sum(_recursion_misses(self._load(point, point.program)) for point in self.found.points)
+        skipped = sum(_recursion_misses(self._load(point, point.program)) for point in self._points)
         size = self._loaded.maps["kernel_cpus"].value_size
         values = ct.create_string_buffer(size * possible_processors())
         bpf_syscall.lookup_entry(self._loaded.fds["kernel_cpus"], ct.c_uint32(0), values)

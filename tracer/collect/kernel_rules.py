@@ -48,8 +48,12 @@ def role_of(function: str | None) -> Role:
 
 
 def own_frames(roles: Sequence[Role]) -> int:
-    """Return how many of a stack's first frames are the tracing's own: up to its last; the program may have no name."""
-    return max((at + 1 for at, role in enumerate(roles[:MOST_OWN]) if role is Role.TRACING), default=0)
+    """Return how many of a stack's first frames are the tracing's own; the first one, the program, may have no name."""
+    first = 0 if roles and roles[0] is Role.TRACING else 1
+    after = first
+    while after < min(len(roles), MOST_OWN) and roles[after] is Role.TRACING:
+        after += 1
+    return after if after > first else 0
 
 
 class KernelRules:
