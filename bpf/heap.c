@@ -283,9 +283,23 @@ static __always_inline u64 probe_here(struct pt_regs *ctx, int expected)
 #endif
 }
 
+/*
+ * Since Linux 6.13 a program's variables may lie in memory that each processor has once for it (x86's private stacks):
+ * a thread that gets the processor while another one is in the same probe would overwrite that one's, and the kernel
+ * panics. What calls another program has its variables on the thread's own stack; no instruction lies at address 0.
+ */
+static __always_inline void keep_own_stack(struct pt_regs *ctx)
+{
+	if (!ctx->ip)
+		no_programs.call(ctx, 0);
+}
+
 #ifdef SESSION
 int heap_session(struct pt_regs *ctx)
 {
+	/* Its own, as a table is for programs of one kind. */
+	if (!ctx->ip)
+		no_sessions.call(ctx, 0);
 	u64 probe = bpf_get_attach_cookie(ctx);
 	int exit = PROBE_ACTION(probe) == ACTION_EXIT;
 
@@ -299,6 +313,7 @@ int heap_session(struct pt_regs *ctx)
 #else
 int heap_enter(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	u64 probe = probe_here(ctx, 1);
 
 	if (probe)
@@ -308,12 +323,14 @@ int heap_enter(struct pt_regs *ctx)
 
 int heap_return(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	return returned(ctx, PROBE_ACTION(probe_here(ctx, 0)) == ACTION_EXIT);
 }
 #endif
 
 int heap_free(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	u64 probe = probe_here(ctx, 1);
 
 	return probe ? freed(ctx, probe) : 0;

@@ -2,7 +2,8 @@
  * Programs at the kernel's own tracepoints of memory, and at functions of it where the kernel can trace those.
  *
  * While a program runs, an interrupt may come to the same point: the kernel (6.1 and newer) then skips the program. So
- * each point has two. The second acts only where the first one is under way on this processor and has not seen the event.
+ * each point has two. The first notes the event that it sees; the second, which comes right behind it, acts where the
+ * first one did not. Interrupts nest like brackets, so each finds its own note.
  */
 
 /* What a program is given: a tracepoint's or a function's arguments. Which is which, Python finds out (ARGUMENT_...). */
@@ -24,26 +25,38 @@ static __always_inline struct kernel_config *configured(void)
 	return kernel_config.lookup(&zero);
 }
 
-static __always_inline void begin(struct kernel_cpu *cpu, u32 point, u64 key)
+static __always_inline void note(struct kernel_cpu *cpu, u32 point, u64 key)
 {
-	/* In two steps: kernels before 5.12 cannot add and say what was there. An interrupt in between undoes its own. */
-	u64 others = cpu->running[point];
+	u32 i;
 
-	__sync_fetch_and_add(&cpu->running[point], 1);
-	if (others)
-		cpu->done[point] = key;
+#pragma unroll
+	for (i = 0; i < NESTING - 1; i++) {
+		if (!cpu->seen[point][i]) {
+			cpu->seen[point][i] = key;
+			return;
+		}
+	}
+	/* Notes that were never taken, since a second program can be skipped too, give way. */
+	cpu->seen[point][key >> 6 & (NESTING - 1)] = key;
 }
 
-static __always_inline void end(struct kernel_cpu *cpu, u32 point)
+/* Whether the first program of a point saw this event; its note is taken. */
+static __always_inline int was_seen(struct kernel_cpu *cpu, u32 point, u64 key)
 {
-	__sync_fetch_and_add(&cpu->running[point], -1);
+	u32 i;
+
+#pragma unroll
+	for (i = 0; i < NESTING; i++) {
+		if (cpu->seen[point][i] == key) {
+			cpu->seen[point][i] = 0;
+			return 1;
+		}
+	}
+	return 0;
 }
 
-/* Whether the first program of a point did not see this event. */
-static __always_inline int was_skipped(struct kernel_cpu *cpu, u32 point, u64 key)
-{
-	return cpu->running[point] && cpu->done[point] != key;
-}
+/* Of what is no memory, such as kfree(NULL): no key, but no empty note either. */
+#define NO_KEY 1
 
 /*
  * The two programs of a point: action is what they do with what key names. The macro's own arguments are ctx, the
@@ -52,20 +65,19 @@ static __always_inline int was_skipped(struct kernel_cpu *cpu, u32 point, u64 ke
 #define PROGRAMS(name, point, expression, action)                    \
 	int name(struct arguments *ctx)                              \
 	{                                                            \
-		u64 key = (expression);                              \
+		u64 key = (expression) ?: NO_KEY;                    \
 		struct kernel_cpu *cpu = this_cpu();                 \
 		if (!cpu)                                            \
 			return 0;                                    \
-		begin(cpu, point, key);                              \
+		note(cpu, point, key);                               \
 		action;                                              \
-		end(cpu, point);                                     \
 		return 0;                                            \
 	}                                                            \
 	int name##_again(struct arguments *ctx)                      \
 	{                                                            \
-		u64 key = (expression);                              \
+		u64 key = (expression) ?: NO_KEY;                    \
 		struct kernel_cpu *cpu = this_cpu();                 \
-		if (cpu && was_skipped(cpu, point, key)) {           \
+		if (cpu && !was_seen(cpu, point, key)) {             \
 			__sync_fetch_and_add(&cpu->again, 1);        \
 			action;                                      \
 		}                                                    \

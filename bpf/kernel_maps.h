@@ -27,9 +27,8 @@ struct kernel_scratch {
 
 /* What goes on on one processor. */
 struct kernel_cpu {
-	u64 running[POINTS]; /* programs of each point that have begun and not ended */
-	u64 done[POINTS];    /* the last key that one of them handled which had interrupted another */
-	u64 again;	     /* events that the second programs handled because the first were skipped */
+	u64 seen[POINTS][NESTING]; /* keys of events that the first program of a point saw, and the second not yet */
+	u64 again;		   /* events that the second programs handled because the first were skipped */
 };
 
 struct kernel_config {

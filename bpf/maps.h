@@ -100,4 +100,7 @@ BPF_TABLE("array", u32, struct freed_block, freed_blocks, 1);
 /* How often each was seen. */
 BPF_TABLE("hash", struct misuse, u64, misuses, 1);
 #endif
+/* Empty: see keep_own_stack(). */
+BPF_PROG_ARRAY(no_programs, 1);
+BPF_PROG_ARRAY(no_sessions, 1);
 BPF_RINGBUF_OUTPUT(ring, 1);

@@ -166,6 +166,7 @@ static __always_inline void wait_until_read(struct image *image)
 /* On the dynamic loader's _dl_debug_state, which it calls for debuggers after each change. */
 int process_mappings(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	u32 slot = PROBE_SLOT(probe_here(ctx, 1));
 	struct image *image = images.lookup(&slot);
 	u32 state = 0;

@@ -161,7 +161,7 @@ static __always_inline void wait_a_little(void)
 #define bpf_ringbuf_output(map, flags, unused, none) bpf_ringbuf_query(map, flags)
 static __always_inline u64 ring_used(void)
 {
-	return ring.ringbuf_output(NULL /* BPF_RB_AVAIL_DATA is 0 */, 0, 0);
+	return ring.ringbuf_output(0 /* BPF_RB_AVAIL_DATA */, 0, 0);
 }
 #undef bpf_ringbuf_output
 

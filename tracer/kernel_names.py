@@ -25,7 +25,7 @@ _INTERNAL = re.compile(
     r"(?:allocate|new|alloc)_slab\w*|alloc_single_from_\w+|_*refill_objects\w*|_*pcs_refill\w*|alloc_from_pcs\w*|"
     r"_*alloc_(?:frozen_)?pages\w*|alloc_slab_page|get_page_from_freelist|_*folio_alloc(?!_buffers)\w*|"
     r"vma_alloc_(?:folio|zeroed)\w*|_*get_free_pages?\w*|get_zeroed_page\w*|alloc_page_interleave|_*alloc_bulk_pages\w*|"
-    r"_*vmalloc\w*|_*vzalloc\w*|_*get_vm_area\w*|alloc_vmap_area|_*vmap_area\w*|pcpu_alloc\w*|_*alloc_percpu\w*")
+    r"vm_area_alloc_pages|_*vmalloc\w*|_*vzalloc\w*|_*get_vm_area\w*|alloc_vmap_area|_*vmap_area\w*|pcpu_alloc\w*|_*alloc_percpu\w*")
 _VARIANT = re.compile(r"\.(?:isra|constprop|part|cold|llvm)\b.*")
 _FOR_SLAB = re.compile(r"(?:allocate|new|alloc)_slab|___slab_alloc|_*kmalloc_large|_*kmalloc_order")
 _FOR_VMALLOC = re.compile(r"_*vmalloc|vm_area_alloc_pages")

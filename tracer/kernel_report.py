@@ -18,6 +18,7 @@ from tracer.collect.kernel_sites import KernelReader, KernelSnapshot
 from tracer.collect.snapshot import Snapshot
 from tracer.fill import fill_report
 from tracer.holdings import KINDS, Shares, Sites
+from tracer.kernel_cross import BookCheck
 from tracer.kernel_names import KernelNames
 from tracer.kernel_settings import KernelSettings
 from tracer.losses import Loss
@@ -41,7 +42,7 @@ KERNEL_LOSSES = {
 class KernelReporter:
     """What the reports of one trace are made of. start: of the trace, in monotonic ns.
 
-    notes: says what is not covered.
+    notes: says what is not covered. books: the kernel's own, where they are to be compared with.
     """
 
     settings: KernelSettings
@@ -51,6 +52,7 @@ class KernelReporter:
     names: KernelNames
     watch: Watch
     notes: Callable[[], tuple[str, ...]]
+    books: BookCheck | None = None
     _earlier: tuple[int, Snapshot] | None = None
 
     def report(self, *, last: bool) -> Report:
@@ -66,7 +68,7 @@ class KernelReporter:
             last=last, notes_on=lambda _: self.notes(), verdicts=self.watch.judge(sites), more=details.of,
             losses_said=KERNEL_LOSSES)
         self._earlier = (began, replace(taken.snapshot, blocks=None, members=None))
-        return replace(report, sources=details.sources())
+        return replace(report, sources=details.sources(), cross_checks=self.books.check() if self.books else ())
 
     def _sites(self, taken: KernelSnapshot) -> Sites:
         snapshot = taken.snapshot

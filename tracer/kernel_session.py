@@ -26,6 +26,7 @@ from tracer.collect.kernel_rules import KernelRules
 from tracer.collect.kernel_sites import KernelReader
 from tracer.collect.rule_table import RuleTable
 from tracer.errors import CannotTrace
+from tracer.kernel_cross import BookCheck, find_books
 from tracer.kernel_names import KernelNames
 from tracer.kernel_report import KernelReporter
 from tracer.kernel_settings import KernelSettings
@@ -85,6 +86,7 @@ class KernelSession:
         groups = _levels(settings.cgroups)
         for pid in settings.pids:
             find_process(pid)
+        books = find_books() if settings.cross_check else None
         if settings.command:
             # Before any thread exists: the child of a fork has but one.
             self.command = HeldCommand(settings.command, None if settings.as_root else invoking_user())
@@ -106,6 +108,11 @@ class KernelSession:
         self._watch = Watch(self._reader, self._start)
         self._reporter = KernelReporter(settings, self._start, program, self._reader, self._names, self._watch,
                                         lambda: program.coverage)
+        if books is not None:
+            # Sites are compared by what their callers are, also where stacks are shown as they were recorded.
+            names = KernelNames(kallsyms) if settings.raw_stacks else self._names
+            self._reporter.books = BookCheck(books, program, names, settings.sources)
+            self._reporter.books.begin()
         self.listener.progress(f"attached to {', '.join(program.attached)}")
         if self.command:
             ptrace.request(ptrace.DETACH, self.command.pid)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from itertools import count, pairwise
 from pathlib import Path
 
+from fuzzing import kernel_types
 from symbolizer import line_program as lines_of_unit
 from symbolizer.cfa_program import GARBAGE, CommonEntry, Machine
 from symbolizer.choices import Style
@@ -333,6 +334,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "memory_image": lambda: memory_image,
     "names": lambda: names,
     "maps": lambda: maps,
+    "btf": lambda: kernel_types.btf,
     "whole": WholePath,
 }
 #: Targets whose seeds are whole ELF files.
@@ -365,6 +367,8 @@ def seeds(target: str, files: dict[str, bytes]) -> list[bytes]:
     """Return inputs to begin with, made of sound ELF files."""
     if target in _FILES:
         return list(files.values())
+    if target == "btf":
+        return kernel_types.seeds()
     if target == "skips":
         return [_padded(info, abbrev) for data in files.values()
                 if (info := _section(data, ".debug_info")) and (abbrev := _section(data, ".debug_abbrev"))]

@@ -25,7 +25,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "tests" / "programs"
 #: Seconds until a step that never comes is a failure; the slowest takes a few.
-PATIENCE = 30
+#: In a machine that is software itself (scripts/test-kernels), attaching takes over 30 s.
+PATIENCE = 300 if os.environ.get("LEAKTRACE_GUEST") else 30
+#: Whether all repeats and all combinations run, as before a release, or enough of them for every change.
+LONG = bool(os.environ.get("LEAKTRACE_LONG"))
 #: An interval that no test reaches: the one report is the last.
 NEVER = "3600"
 #: As many sites as a test program can have, each stack its own, so that a report shows all as they were recorded.
@@ -56,6 +59,12 @@ def _obstacle() -> str | None:
 def _live(_obstacle: str | None) -> None:
     if _obstacle:
         pytest.skip(_obstacle)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known by which scripts/test finds what may not run beside other tests."""
+    config.addinivalue_line("markers", "alone: measures, selects among all processes, or needs a quick answer, so that "
+                                       "nothing else may run meanwhile")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -369,6 +378,19 @@ def run_program() -> Iterator[Callable[..., RunningProgram]]:
     finally:
         for program in running:
             program.close()
+
+
+@pytest.fixture(scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def nothing_known(_own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no table of lines kept from an earlier run, and no server asked; compiled BPF programs are kept."""
+    shutil.rmtree(_own_cache / "lines", ignore_errors=True)
+    monkeypatch.setenv("LEAKTRACE_CACHE", str(_own_cache))
+    monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import ROOT, Starter, site
+from tests.live.conftest import LONG, ROOT, Starter, site
 from tests.live.test_options import run_tool
 
 Build = Callable[..., Path]
 #: Often enough that a race which is lost now and then is seen.
-RUNS = 20 if os.environ.get("LEAKTRACE_LONG") else 6
+RUNS = 20 if LONG else 4
 
 
 def reports(stdout: str) -> list[dict[str, Any]]:

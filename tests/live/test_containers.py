@@ -25,13 +25,7 @@ from tests.live.test_symbols import (
 )
 
 Build = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_known(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no table of lines kept from an earlier run, and no server asked."""
-    monkeypatch.setenv("LEAKTRACE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
+pytestmark = pytest.mark.usefixtures("nothing_known")
 
 
 class Container:

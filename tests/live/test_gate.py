@@ -22,7 +22,7 @@ Build = Callable[..., Path]
 FIRST, SECOND = "first_site", "second_site"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sites(build: Build) -> Path:
     return build("run_sites.c")
 
@@ -175,11 +175,12 @@ def test_suppressed_sites_are_not_printed_as_suppressions(build: Build) -> None:
 # ---- baseline
 
 
-@pytest.fixture
-def baseline(sites: Path, tmp_path: Path) -> tuple[str, str]:
+@pytest.fixture(scope="module")
+def baseline(sites: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The option that names the report of a run with two blocks at the first site."""
-    run_to_json(tmp_path, sites, "2", "0")
-    return "--baseline", str((tmp_path / "report.json").rename(tmp_path / "baseline.json"))
+    folder = tmp_path_factory.mktemp("baseline")
+    run_to_json(folder, sites, "2", "0")
+    return "--baseline", str(folder / "report.json")
 
 
 @pytest.mark.parametrize(("counts", "code", "failed"), [

@@ -134,12 +134,20 @@ def test_functions_of_node(start: Any, leaktrace: Starter, tmp_path: Path, code:
 SIMPLY_COMPILED = ("-Xbatch", "-XX:TieredStopAtLevel=1", "-XX:-Inline")
 
 
-def test_methods_of_java(start: Any, leaktrace: Starter, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the compiled symbols_direct.java."""
+    require("java", "javac")
+    folder = tmp_path_factory.mktemp("classes")
+    run("javac", "-d", folder, PROGRAMS / "symbols_direct.java")
+    return folder
+
+
+def test_methods_of_java(start: Any, leaktrace: Starter, classes: Path) -> None:
     """Compiled Java methods stand between the JVM's own frames, once jcmd has had their names written."""
-    require("java", "javac", "jcmd")
-    run("javac", "-d", tmp_path, PROGRAMS / "symbols_direct.java")
+    require("jcmd")
     require_symbols_of_libc()
-    running = start("java", "-cp", tmp_path, "-XX:+PreserveFramePointer", "-XX:MaxDirectMemorySize=1g",
+    running = start("java", "-cp", classes, "-XX:+PreserveFramePointer", "-XX:MaxDirectMemorySize=1g",
                     *SIMPLY_COMPILED, "symbols_direct")
     trace = leaktrace.attach(running, *ONLY_LARGE)
     running.work()
@@ -154,14 +162,10 @@ def test_methods_of_java(start: Any, leaktrace: Starter, tmp_path: Path) -> None
     assert is_followed(frames, "start_thread") and report["losses"] == {} and report["notes"] == []
 
 
-def test_names_that_java_writes_at_its_end(
-    start: Any, leaktrace: Starter, tmp_path: Path
-) -> None:
+def test_names_that_java_writes_at_its_end(start: Any, leaktrace: Starter, classes: Path) -> None:
     """-XX:+DumpPerfMapAtExit, which the note asks for, brings the names of Java methods into the last report."""
-    require("java", "javac")
-    run("javac", "-d", tmp_path, PROGRAMS / "symbols_direct.java")
     require_symbols_of_libc()
-    running = start("java", "-cp", tmp_path, "-XX:+PreserveFramePointer", "-XX:MaxDirectMemorySize=1g",
+    running = start("java", "-cp", classes, "-XX:+PreserveFramePointer", "-XX:MaxDirectMemorySize=1g",
                     "-XX:+UnlockDiagnosticVMOptions", "-XX:+DumpPerfMapAtExit", *SIMPLY_COMPILED, "symbols_direct")
     trace = leaktrace.attach(running, *ONLY_LARGE)
     running.work()

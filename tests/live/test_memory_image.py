@@ -22,6 +22,7 @@ from tracer.attach.ptrace import Event, Option
 from tracer.attach.stopping import BeingDebugged, interrupted, stopped
 from tracer.attach.thread_status import threads_of, tracer_of
 
+pytestmark = pytest.mark.alone
 #: Bytes; more than the programs have.
 ENOUGH = 1 << 30
 #: In a process of its own: seize, and wait to be killed.

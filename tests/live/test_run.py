@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import PATIENCE, ROOT, RunningTool, site
+from tests.live.conftest import LONG, PATIENCE, ROOT, RunningTool, site
 from tests.live.test_command import early
 from tests.live.test_options import WORDS, run_tool
 
 Build = Callable[..., Path]
 #: Often enough to see a race that is lost now and then; and what is done before a release.
-RUNS = 200 if os.environ.get("LEAKTRACE_LONG") else 12
+RUNS = 200 if LONG else 6
 #: Functions that the C runtime has outside main().
 OF_RUNTIME = {"__libc_start_call_main", "__libc_start_main", "_start"}
 
@@ -290,6 +290,7 @@ def test_exec_begins_again(build: Build, start: Callable[..., RunningTool]) -> N
     assert "keeps_one" in said and "dash" not in said and "bash" not in said
 
 
+@pytest.mark.alone
 def test_exec_of_a_short_life(build: Build, tmp_path: Path) -> None:
     """A program that ends at once after exec has its names too."""
     code, report = run_to_json(tmp_path, "sh", "-c", f"exec {build('run_ends.c')}")

@@ -15,17 +15,18 @@ from typing import Any
 import pytest
 
 from symbolizer.mappings import parse_maps
-from tests.live.conftest import NEVER, PATIENCE, RunningProgram, Starter, Trace, functions, site
+from tests.live.conftest import LONG, NEVER, PATIENCE, RunningProgram, Starter, Trace, functions, site
 from tests.live.test_command import early
 from tests.live.test_follow import held, live
 from tests.live.test_options import run_tool
 from tracer.attach.cgroup import Hierarchy, hierarchies
 from tracer.errors import UsageError
 
+pytestmark = pytest.mark.alone
 Build = Callable[..., Path]
 Run = Callable[..., RunningProgram]
 #: Processes that come one after the other.
-LATER = 100 if os.environ.get("LEAKTRACE_LONG") else 10
+LATER = 100 if LONG else 10
 
 
 def select(leaktrace: Starter, *arguments: str) -> Trace:
@@ -342,7 +343,11 @@ def test_two_ways_to_select_add_up(build: Build, run_program: Run, leaktrace: St
 # ---- by container
 
 
-@pytest.mark.parametrize("length", [64, 12, 7], ids=["id", "short_id", "prefix"])
+#: Characters of a container's id: all, those that docker shows, fewer.
+LENGTHS = {"id": 64, "prefix": 7} | ({"short_id": 12} if LONG else {})
+
+
+@pytest.mark.parametrize("length", LENGTHS.values(), ids=LENGTHS.keys())
 def test_a_container_is_selected_by_its_id(
     build: Build, run_program: Run, leaktrace: Starter, group: Group, length: int
 ) -> None:

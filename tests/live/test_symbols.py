@@ -23,19 +23,13 @@ from tests.live.conftest import PATIENCE, PROGRAMS, Starter, functions
 from tests.live.test_options import run_tool
 
 Build = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("nothing_known")
 #: Bytes of the block of symbols_debug, and the functions that lead to it, innermost first.
 BYTES = 3001
 LEADING = ["stack", "store", "shelve", "main_step", "main"]
 #: Both lines that a program waits for, sent ahead: it does its work and ends.
 AT_ONCE = "\n\n"
 TO_THE_END = ("--format", "json", "--raw-stacks", "-T", "10000", "3600")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_known(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no table of lines kept from an earlier run, and no server asked."""
-    monkeypatch.setenv("LEAKTRACE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
 
 
 def require(*tools: str) -> None:
@@ -448,6 +442,7 @@ def aria(tmp_path: Path) -> Iterator[Aria]:
         service.close()
 
 
+@pytest.mark.alone
 def test_a_real_service_has_no_unexplained_frame(aria: Aria, leaktrace: Starter) -> None:
     """In a stripped C++ service under requests every frame has a name or a reason, and all stacks reach their start."""
     trace = leaktrace.attach(aria.process.pid)

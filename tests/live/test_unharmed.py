@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import NEVER, PATIENCE, ROOT, Lines, Starter, site
+from tests.live.conftest import LONG, NEVER, PATIENCE, ROOT, Lines, Starter, site
 from tests.live.test_options import run_tool
 
 Build = Callable[..., Path]
-KILLS = 50 if os.environ.get("LEAKTRACE_LONG") else 12
+#: By the best way to attach, and by each other.
+KILLS, OTHER_KILLS = (50, 5) if LONG else (6, 2)
 #: Beginnings of names that leaktrace gives to its BPF programs.
 OWN_NAMES = ("heap_", "process_", "bare_", "leaktrace")
 UPROBE_EVENTS = Path("/sys/kernel/tracing/uprobe_events")
@@ -89,7 +90,8 @@ def attach_and_kill(pid: int, *arguments: str) -> None:
             process.wait(PATIENCE)
 
 
-@pytest.mark.parametrize(("arguments", "kills"), [((), KILLS), (("--attach", "multi"), 5), (("--attach", "perf"), 5)],
+@pytest.mark.alone
+@pytest.mark.parametrize(("arguments", "kills"), [((), KILLS), (("--attach", "multi"), OTHER_KILLS), (("--attach", "perf"), OTHER_KILLS)],
                          ids=["best", "multi", "perf"])
 def test_a_busy_program_survives_kills_unharmed(
     build: Build, run_program: Any, arguments: tuple[str, ...], kills: int
@@ -111,6 +113,7 @@ def test_a_busy_program_survives_kills_unharmed(
     assert after["ns"] < 2 * before["ns"]
 
 
+@pytest.mark.alone
 def test_a_program_is_as_fast_as_before_when_the_trace_has_ended(
     build: Build, run_program: Any, leaktrace: Starter
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.live.conftest import PATIENCE, functions
 from tests.live.test_options import Tool
 
+pytestmark = pytest.mark.alone
 Build = Callable[..., Path]
 #: As the programs are built where tools are compared.
 FLAGS = ("-O1", "-fno-omit-frame-pointer", "-pthread")

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bpf", "symbolizer", "tracer")
 
 BASE = ("tracer.settings", "tracer.kernel_settings", "tracer.errors", "tracer.records", "tracer.losses", "tracer.limits")
-SESSION = ("tracer.session", "tracer.kernel_session", "tracer.kernel_report", "tracer.kernel_names", "tracer.closing", "tracer.containers", "tracer.events", "tracer.fill", "tracer.gate", "tracer.holdings",
+SESSION = ("tracer.session", "tracer.kernel_session", "tracer.kernel_cross", "tracer.kernel_report", "tracer.kernel_names", "tracer.closing", "tracer.containers", "tracer.events", "tracer.fill", "tracer.gate", "tracer.holdings",
            "tracer.listener", "tracer.looks", "tracer.memory_heads", "tracer.memory_watch", "tracer.pointed", "tracer.verdicts", "tracer.membership", "tracer.misuses", "tracer.poller", "tracer.reporter", "tracer.requirements", "tracer.naming", "tracer.roster", "tracer.stack_pool", "tracer.symbols",
            "tracer.pointer_names", "tracer.pointer_places", "tracer.stack_frames", "tracer.thread_locals")
 STAGES = ("tracer.attach", "tracer.collect", "tracer.judge", "tracer.report")

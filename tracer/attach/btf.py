@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -25,8 +27,21 @@ _EXTRA = {INT: (4, 0), ARRAY: (12, 0), STRUCT: (0, 12), UNION: (0, 12), ENUM: (0
           DATASEC: (0, 12), DECL_TAG: (4, 0), ENUM64: (0, 12)}
 
 
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Raise CannotTrace where types refer to what is not there, or to themselves without end."""
+    try:
+        yield
+    except (struct.error, IndexError, ValueError, RecursionError):
+        raise CannotTrace(f"The type information in {VMLINUX} is damaged, or of a form that leaktrace does not know.",
+                          "Use a kernel built with CONFIG_DEBUG_INFO_BTF.") from None
+
+
 class Btf:
-    """Types of one kernel, by name. Reading is lazy: a question costs a walk over all heads, once (0.1 s)."""
+    """Types of one kernel, by name. Reading is lazy: a question costs a walk over all heads, once (0.1 s).
+
+    Each question raises CannotTrace where the types make no sense.
+    """
 
     def __init__(self, data: bytes) -> None:
         """data: the bytes of /sys/kernel/btf/vmlinux. Raises CannotTrace for anything else."""
@@ -54,18 +69,22 @@ class Btf:
 
         As C writes them, without const: `struct page *`, `gfp_t`.
         """
-        at = self._named(f"btf_trace_{name}", TYPEDEF)
-        if at is None:
-            return None
-        # The first one is the tracepoint's own data, which programs do not get.
-        return self._parameters(self._head(self._head(at)[2])[2])[1:]
+        with _whole():
+            at = self._named(f"btf_trace_{name}", TYPEDEF)
+            if at is None:
+                return None
+            # The first one is the tracepoint's own data, which programs do not get.
+            return self._parameters(self._head(self._head(at)[2])[2])[1:]
 
     def function(self, name: str) -> tuple[str, ...] | None:
         """Return the types of a kernel function's arguments, as tracepoint() does; None if there is no such one."""
-        at = self._named(name, FUNC)
-        return self._parameters(self._head(at)[2]) if at is not None else None
+        with _whole():
+            at = self._named(name, FUNC)
+            return self._parameters(self._head(at)[2]) if at is not None else None
 
     def _parameters(self, prototype: int) -> tuple[str, ...]:
+        if self._head(prototype)[0] != FUNC_PROTO:
+            raise ValueError(prototype)
         start = self._offsets[prototype]
         _, info, _ = _TYPE.unpack_from(self._types, start)
         return tuple(self._spell(_PARAMETER.unpack_from(self._types, start + _TYPE.size + index * _PARAMETER.size)[1])
@@ -73,19 +92,24 @@ class Btf:
 
     def member_offset(self, structure: str, member: str) -> int | None:
         """Return how many bytes into a struct a member lies, also one of a nameless part of it; None without one."""
-        at = self._named(structure, STRUCT)
-        return self._member(at, member) if at is not None else None
+        with _whole():
+            at = self._named(structure, STRUCT)
+            return self._member(at, member, set()) if at is not None else None
 
     def struct_size(self, structure: str) -> int | None:
         """Return a struct's size in bytes."""
-        at = self._named(structure, STRUCT)
-        return self._head(at)[2] if at is not None else None
+        with _whole():
+            at = self._named(structure, STRUCT)
+            return self._head(at)[2] if at is not None else None
 
     def function_id(self, name: str) -> int | None:
         """Return the id by which programs are attached to a function (attach_btf_id); None if it has none."""
-        return self._named(name, FUNC)
+        with _whole():
+            return self._named(name, FUNC)
 
-    def _member(self, type_id: int, member: str) -> int | None:
+    def _member(self, type_id: int, member: str, seen: set[int]) -> int | None:
+        """seen: parts that do not have it; each is looked through once, however often it is contained."""
+        seen.add(type_id)
         offset = self._offsets[type_id]
         _, info, _ = _TYPE.unpack_from(self._types, offset)
         # With kind_flag the upper 8 bits of an offset are a bit field's width.
@@ -95,8 +119,8 @@ class Btf:
             at = int(bits & mask) // 8
             if name and self._text(name) == member:
                 return at
-            if not name and self._head(kind)[0] in (STRUCT, UNION):
-                inner = self._member(kind, member)
+            if not name and kind not in seen and self._head(kind)[0] in (STRUCT, UNION):
+                inner = self._member(kind, member, seen)
                 if inner is not None:
                     return at + inner
         return None
@@ -115,6 +139,8 @@ class Btf:
 
     def _head(self, type_id: int) -> tuple[int, str, int]:
         """Return a type's kind, name, and size or the type it refers to."""
+        if not type_id:
+            return 0, "", 0
         name, info, target = _TYPE.unpack_from(self._types, self._offsets[type_id])
         return int(info >> 24 & 0x1F), self._text(name), int(target)
 

@@ -104,9 +104,11 @@ def start(options: dict[str, Any]) -> int:
         from tracer.cli.kernel_running import trace_command
 
         return run(options, trace_command)
-    asked = [f"--{name.replace('_', '-')}" for name in options_.GATING if options[name]]
+    asked = ["--fail-on" if name == "budgets" else f"--{name.replace('_', '-')}"
+             for name in options_.GATING if options[name]]
     if asked:
-        raise UsageError(f"{', '.join(sorted(set(asked)))} judges a command, and there is none.", "Name one behind --.")
+        raise UsageError(f"{', '.join(asked)} {'judges' if len(asked) == 1 else 'judge'} a command, and there is none.",
+                         "Name one behind --.")
     from tracer.cli.kernel_running import show
 
     return show(settings)
@@ -122,6 +124,12 @@ def build_settings(options: dict[str, Any]) -> KernelSettings:
     settings = KernelSettings(**chosen)
     if settings.pids and settings.cgroups:
         raise UsageError("-p and --cgroup are two ways to say whose allocations are meant.", "Give one of them.")
+    limits = {"-p": settings.pids or None, "--cgroup": settings.cgroups or None,
+              "-z": settings.min_size, "-Z": settings.max_size}
+    part = [word for word, given in limits.items() if given is not None]
+    if settings.cross_check and part:
+        raise UsageError(f"--cross-check compares all of the kernel's memory, and {part[0]} leaves out some.",
+                         "Leave out one of them.")
     least, most = settings.min_size, settings.max_size
     if least is not None and most is not None and least > most:
         raise UsageError(f"-z {least} is more than -Z {most}: no allocation is both that large and that small.",

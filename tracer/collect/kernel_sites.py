@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tracer.attach.kernel_program import KernelProgram
-from tracer.collect.kernel_records import SIZE_MASK
+from tracer.collect.kernel_records import SIZE_MASK, SOURCE_SHIFT, Source
 from tracer.collect.outstanding import read_blocks
 from tracer.collect.sites import site_keys
 from tracer.collect.snapshot import Blocks, LossCount, Members, Snapshot, sum_counters, with_blocks
 from tracer.losses import LOSSES, loss_index
 
-#: Bits of a block's key that are its address, but for slab objects, whose key is their address.
-_ADDRESS = np.uint64((1 << 60) - 1)
+#: Bits of a block's key that are its address: of pages, the number of the first one (the order lies above); of vmalloc
+#: all but the upper 4, which are ones as in any address of the kernel.
+_ADDRESS, _PAGE, _UPPER = (np.uint64(bits) for bits in ((1 << 60) - 1, (1 << 48) - 1, 15 << 60))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,9 @@ def _blocks(taken: int, keys: np.ndarray, values: np.ndarray, row_of_site: np.nd
     # A block of a site that came after the sites were read.
     known = rows >= 0
     keys, values, rows = keys[known], values[known], rows[known]
-    slab = keys >> np.uint64(60) == 15
-    addresses = np.where(slab, keys, keys & _ADDRESS)
+    source = keys >> np.uint64(SOURCE_SHIFT)
+    addresses = np.select([source == Source.SLAB, source == Source.PAGES, source == Source.VMALLOC],
+                          [keys, keys & _PAGE, keys | _UPPER], keys & _ADDRESS)
     sizes = values["packed"] & np.uint64(SIZE_MASK)
     ages = np.maximum(taken - values["born_ns"].astype(np.int64), 0)
     # Of a kernel's block nothing is estimated; the place of a weight says who it was made for.

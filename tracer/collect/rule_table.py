@@ -8,7 +8,7 @@ import numpy as np
 
 from tracer.records import ADDRESS_BITS, IMAGE_MASK
 
-#: 2^64 / golden ratio, as in bpf/stack.c.
+#: 2^64 / golden ratio, as in bpf/sites.c.
 SPREAD = 0x9E3779B97F4A7C15
 
 

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any, TextIO
 
 from symbolizer.frame import Frame
-from tracer.report import memory_head, misuses
+from tracer.report import cross_lines, memory_head, misuses
 from tracer.report.model import Finding, Judgement, Reachability, Report, Target
 
 SCHEMA = "leaktrace/1"
@@ -66,6 +66,7 @@ def _document(report: Report) -> dict[str, Any]:
         "untraced": dict(report.untraced),
         "misuses": misuses.document(report.misuses, _frame) if report.misuses is not None else None,
         **({"sources": [asdict(each) for each in report.sources]} if report.sources else {}),
+        **({"cross_check": cross_lines.documents(report.cross_checks)} if report.cross_checks else {}),
         "last": report.last,
         "notes": list(report.notes),
     }

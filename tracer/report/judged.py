@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TextIO
 
-from tracer.report import misuses, processes, verdict_lines
+from tracer.report import cross_lines, misuses, processes, verdict_lines
 from tracer.report.model import Judged, Judgement, Outcome, Report
 from tracer.report.text import describe, where, write_stack
 
@@ -28,6 +28,7 @@ def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> Non
     if report.misuses is not None:
         misuses.write(report.misuses, out, describe)
     processes.write(report, out, top=top)
+    out.writelines(f"{line}\n" for line in cross_lines.lines(report, top))
     for text in judgement.failed_totals:
         out.write(f"FAILED: {text}\n")
     _write_accepted(judgement, by_outcome, out)

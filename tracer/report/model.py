@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from symbolizer.frame import Frame
+from tracer.report.cross_model import CrossNote
 from tracer.report.memory_model import MemoryHead
 from tracer.report.misuse_model import Misuses
 
@@ -204,7 +205,7 @@ class Report:
 
     misuses: frees that are wrong, None where they were not asked for.
     untraced: processes that should have been traced and were not, by reason. follows: processes come and go.
-    asked_for: by a signal. sources: of a trace of the kernel.
+    asked_for: by a signal. sources, cross_checks: of a trace of the kernel.
     """
 
     taken: datetime
@@ -228,6 +229,7 @@ class Report:
     pointers: tuple[PointerNote, ...] = ()
     memory: tuple[MemoryHead, ...] = ()
     sources: tuple[SourceTotal, ...] = ()
+    cross_checks: tuple[CrossNote, ...] = ()
 
 
 class Outcome(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from symbolizer.frame import Frame, Why
-from tracer.report import kernel_lines, memory_head, misuses, processes, verdict_lines
+from tracer.report import cross_lines, kernel_lines, memory_head, misuses, processes, verdict_lines
 from tracer.report.model import Finding, Report
 
 #: Processes that are shown.
@@ -37,6 +37,7 @@ def write(report: Report, out: TextIO) -> None:
     if report.misuses is not None:
         misuses.write(report.misuses, out, describe)
     processes.write(report, out, top=PROCESSES)
+    out.writelines(f"{line}\n" for line in cross_lines.lines(report, max(1, len(report.findings))))
     for note in report.notes:
         out.write(f"{note}{'' if note.endswith('.') else '.'}\n")
     out.flush()

@@ -41,7 +41,7 @@ def test_index() -> None:
 def test_what_hides_bytes() -> None:
     """A report is incomplete where memory is missing from it or counted wrongly, not where a stack is short."""
     assert {loss.name for loss in LOSSES if loss.hides_bytes} == {
-        "outstanding_full", "in_flight", "missed_free", "result_unreadable", "late"}
+        "outstanding_full", "in_flight", "missed_free", "result_unreadable", "late", "nested", "bulk"}
 
 
 def test_the_number_of_threads() -> None:

@@ -1,4 +1,4 @@
-"""RuleTable (tracer/collect/unwind_rules.py): what Python puts there, bpf/stack.c finds.
+"""RuleTable (tracer/collect/rule_table.py): what Python puts there, bpf/sites.c finds.
 
 The look-up is the C's own, compiled; and once more in Python, as the C states it.
 """
@@ -21,7 +21,7 @@ from tracer.collect.rule_table import SPREAD, RuleTable, rule_key
 from tracer.limits import MAX_SLOTS
 
 BPF = Path(__file__).parents[4] / "bpf"
-STACK_C, UNWIND_H = (BPF / "stack.c").read_text(), (BPF / "unwind.h").read_text()
+SITES_C, UNWIND_H = (BPF / "sites.c").read_text(), (BPF / "unwind.h").read_text()
 
 FAKE = """
     #include <stdint.h>
@@ -49,13 +49,13 @@ LookUp = Callable[[np.ndarray, int], int]
 
 @pytest.fixture(scope="module")
 def look_up(tmp_path_factory: pytest.TempPathFactory) -> LookUp:
-    """Return rule_of() of bpf/stack.c, for 8 buckets."""
+    """Return rule_of() of bpf/sites.c, for 8 buckets."""
     folder = tmp_path_factory.mktemp("rules")
-    spread = re.search(r"^#define SPREAD .*$", STACK_C, re.MULTILINE)
+    spread = re.search(r"^#define SPREAD .*$", SITES_C, re.MULTILINE)
     assert spread
     (folder / "rules.c").write_text("\n".join([
         "#define RULE_BUCKET_BITS 3", FAKE, spread[0], c_function(UNWIND_H, "mask_of_zero"),
-        c_function(STACK_C, "rule_in"), c_function(STACK_C, "rule_of"),
+        c_function(SITES_C, "rule_in"), c_function(SITES_C, "rule_of"),
         "u64 find(void *table, u64 key) { buckets = table; return rule_of(key); }",
     ]))
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "rules.so", folder / "rules.c"], check=True)
@@ -65,7 +65,7 @@ def look_up(tmp_path_factory: pytest.TempPathFactory) -> LookUp:
 
 
 def found_in_python(buckets: np.ndarray, key: int) -> int:
-    """Do as rule_of() of bpf/stack.c: hash, four keys, then those of the neighbour; 0 where the key is not."""
+    """Do as rule_of() of bpf/sites.c: hash, four keys, then those of the neighbour; 0 where the key is not."""
     shift = 64 - (len(buckets).bit_length() - 1)
     home = (key * SPREAD & (1 << 64) - 1) >> shift
     for index in (home, home ^ 1):
@@ -87,13 +87,13 @@ KEYS = st.builds(
 
 def test_the_constants_are_those_of_the_c() -> None:
     """Both sides spread keys by the same number, and agree on how many rules a bucket has."""
-    assert re.search(rf"^#define SPREAD 0x{SPREAD:X}ULL$", STACK_C, re.MULTILINE)
+    assert re.search(rf"^#define SPREAD 0x{SPREAD:X}ULL$", SITES_C, re.MULTILINE)
     assert f"#define RULES_PER_BUCKET {records.RULES_PER_BUCKET}\n" in (BPF / "records.h").read_text()
 
 
 def test_keys_are_those_of_the_c() -> None:
     """A key is the address, its mark, and the image's number as IMAGE_KEY() shifts it."""
-    macro = re.search(r"#define IMAGE_KEY\(image\) \(\(u64\)\(\(image\) & (0x[0-9a-f]+)\) << (\d+)\)", STACK_C)
+    macro = re.search(r"#define IMAGE_KEY\(image\) \(\(u64\)\(\(image\) & (0x[0-9a-f]+)\) << (\d+)\)", (BPF / "stack.c").read_text())
     assert macro
     mask, shift = int(macro[1], 16), int(macro[2])
     for image in (0, 1, 64, 0x7FFF, 0x8001, 0x12345):

@@ -1,0 +1,1 @@
+"""leaktrace on other kernels: each boots in a virtual machine, and the tests run in it."""

@@ -1,0 +1,268 @@
+"""Compares a trace of the kernel with what the kernel's own books say: its account by line of source, and kmemleak."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from tracer.attach.alloc_info import Profiling, TaggedSite, profiling, read_alloc_info
+from tracer.attach.kernel_points import possible_processors
+from tracer.attach.kmemleak import KMEMLEAK, SCANS, Unreferenced, new_since, read_unreferenced
+from tracer.attach.target import PROC
+from tracer.collect.kernel_records import Source
+from tracer.errors import CannotTrace
+from tracer.judge.cross_check import (
+    Amount,
+    CrossCheck,
+    Standing,
+    TracedSite,
+    bare_name,
+    compare_account,
+    compare_unreferenced,
+)
+from tracer.kernel_names import KernelNames
+from tracer.report.cross_model import CrossNote, CrossOnly, CrossRow
+
+NOTHING = Amount()
+_JIFFIES = re.compile(rb"^jiffies: (\d+)$", re.MULTILINE)
+_STATES = {Profiling.ABSENT: ("not built in", "Use Linux 6.10 or newer with CONFIG_MEM_ALLOC_PROFILING and run sysctl "
+                                              "vm.mem_profiling=1"),
+           Profiling.OFF: ("switched off", "Run sysctl vm.mem_profiling=1"),
+           Profiling.FIXED_OFF: ("off until the kernel is started anew",
+                                 "Start the kernel with sysctl.vm.mem_profiling=1 on its command line"),
+           Profiling.ON: ("not readable", "Run leaktrace with sudo")}
+
+
+class Tables(Protocol):
+    """The kernel side's tables, row i of all being the same site (KernelProgram)."""
+
+    @property
+    def sites(self) -> np.ndarray: ...
+    @property
+    def stacks(self) -> np.ndarray: ...
+    @property
+    def about(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """How the kernel's books are read, None for what it does not keep.
+
+    detector: is told how often to scan. earlier: blocks that it had before the trace. jiffies: gives the kernel's ticks
+    now, None where they are not known. problem: why there is no detector though the kernel has one.
+    """
+
+    account: Callable[[], Sequence[TaggedSite]] | None = None
+    detector: Callable[[int], tuple[Unreferenced, ...]] | None = None
+    earlier: tuple[Unreferenced, ...] = ()
+    jiffies: Callable[[], int | None] = lambda: None
+    problem: str | None = None
+
+
+def find_books(proc: Path = PROC, kmemleak: Path = KMEMLEAK,
+               read: Callable[[Path, int], tuple[Unreferenced, ...]] = read_unreferenced) -> Books:
+    """Return what books this kernel keeps. Scans its memory once if it has kmemleak. Raises CannotTrace if none."""
+    state = profiling(proc)
+    books = Books(jiffies=lambda: read_jiffies(proc))
+    if state is Profiling.ON:
+        with suppress(CannotTrace):
+            read_alloc_info(proc)
+            books = replace(books, account=lambda: read_alloc_info(proc))
+    detector = "not there"
+    if kmemleak.exists():
+        try:
+            # Whether it works is found by trying; the first scan is also what the next ones compare with.
+            books = replace(books, detector=lambda scans: read(kmemleak, scans), earlier=read(kmemleak, 1))
+        except CannotTrace as problem:
+            detector = "there but not usable"
+            books = replace(books, problem=str(problem))
+    if books.account is None and books.detector is None:
+        said, remedy = _STATES[state]
+        raise CannotTrace(
+            "The kernel keeps no books to compare with: memory allocation profiling (/proc/allocinfo) is "
+            f"{said}, and kmemleak ({kmemleak}) is {detector}.",
+            f"{remedy}; or use a kernel with CONFIG_DEBUG_KMEMLEAK, with debugfs mounted at /sys/kernel/debug"
+            + (f" ({books.problem})" if books.problem else "") + ".")
+    return books
+
+
+def read_jiffies(proc: Path = PROC) -> int | None:
+    """Return the kernel's ticks, in which kmemleak says when a block was allocated; None where they are not told."""
+    try:
+        match = _JIFFIES.search((proc / "timer_list").read_bytes())
+    except OSError:
+        return None
+    return int(match[1]) if match is not None else None
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What the sites of one stack of functions hold, and all that they ever allocated and freed."""
+
+    held: Amount = NOTHING
+    moved: Amount = NOTHING
+
+
+_ByFunctions = dict[tuple[str, ...], _Sums]
+
+
+class BookCheck:
+    """The comparison of one trace. begin() once everything is attached, then check() at any time."""
+
+    def __init__(self, books: Books, tables: Tables, names: KernelNames, sources: Sequence[str],
+                 processors: int | None = None) -> None:
+        """names: without the allocators' frames. sources: that are traced. processors: how many there could be."""
+        self._books, self._tables, self._names = books, tables, names
+        self._sources = frozenset(sources)
+        self._processors = processors or possible_processors()
+        self._before: Sequence[TaggedSite] = ()
+        self._first: tuple[_ByFunctions, _ByFunctions] = ({}, {})
+        self._jiffies: int | None = None
+
+    def begin(self) -> None:
+        """Read what is there before. Raises CannotTrace."""
+        self._jiffies = self._books.jiffies()
+        if self._books.account is not None:
+            self._before, self._first = self._reading(self._books.account)
+
+    def check(self) -> tuple[CrossNote, ...]:
+        """Read the kernel's books again and compare; a book that can no longer be read says so."""
+        notes = []
+        for name, book, compare in (("allocinfo", self._books.account, self._with_account),
+                                    ("kmemleak", self._books.detector, self._with_detector)):
+            if book is not None:
+                try:
+                    notes.append(compare())
+                except CannotTrace as problem:
+                    notes.append(CrossNote(name, summary=str(problem)))
+        if self._books.problem is not None:
+            notes.append(CrossNote("kmemleak", summary=self._books.problem))
+        return tuple(notes)
+
+    def _with_account(self) -> CrossNote:
+        assert self._books.account is not None
+        after, last = self._reading(self._books.account)
+        # What moved while the account was read is known, and not only a share of the time: all of it may be missing.
+        found = compare_account(_between(self._first, last), self._before, after, gap=1.0)
+        held = held_by_function(self._before)
+        rows = tuple(_row(row.function, row.traced, row.other,
+                          "older" if _is_older(row.standing, row.difference, held.get(row.function, NOTHING))
+                          else row.standing.value, row.places) for row in found.rows)
+        return _note("allocinfo", found, rows, (*self._older(rows), *self._not_traced(),
+                     "leaktrace's own allocations are in the kernel's account only."))
+
+    def _with_detector(self) -> CrossNote:
+        assert self._books.detector is not None
+        blocks = new_since(self._books.earlier, self._books.detector(SCANS))
+        if self._jiffies is not None:
+            # What was allocated before may have been lost meanwhile; the trace cannot know it.
+            blocks = tuple(block for block in blocks if block.jiffies >= (self._jiffies or 0))
+        now = self._sums(self._copied(), _in_detector)
+        found = compare_unreferenced([TracedSite(functions, sums.held) for functions, sums in now.items()], blocks)
+        rows = tuple(_row(row.function, row.traced, row.other, row.standing.value, row.places) for row in found.rows)
+        return _note("kmemleak", found, rows, ("kmemleak names a block only once nothing points to it and it is 5 s "
+                                               "old; what else the trace holds is no contradiction.",))
+
+    def _reading(self, account: Callable[[], Sequence[TaggedSite]]
+                 ) -> tuple[Sequence[TaggedSite], tuple[_ByFunctions, _ByFunctions]]:
+        """Read the account, and the trace right before and after it."""
+        before = self._copied()
+        tags = account()
+        after = self._copied()
+        return tags, (self._sums(before, self._in_account), self._sums(after, self._in_account))
+
+    def _copied(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Copy the rows in use."""
+        used = np.flatnonzero(self._tables.sites["allocated_count"])
+        return self._tables.sites[used], self._tables.stacks[used], self._tables.about[used]
+
+    def _sums(self, taken: tuple[np.ndarray, np.ndarray, np.ndarray],
+              wanted: Callable[[int, str | None], bool]) -> _ByFunctions:
+        """Return sums by stack of functions over the sites of which wanted(source, serves) is true."""
+        found: _ByFunctions = {}
+        for counters, stack, about in zip(*taken, strict=True):
+            named = self._names.stack(stack["addresses"][: int(stack["depth"])])
+            source = int(about["source"])
+            if not wanted(source, named.serves):
+                continue
+            functions = tuple(frame.function or f"{frame.address:#x}" for frame in named.frames)
+            held, moved = self._amounts(counters, source, int(about["wasted_bytes"]))
+            sums = found.setdefault(functions, _Sums())
+            sums.held, sums.moved = sums.held + held, sums.moved + moved
+        return found
+
+    def _amounts(self, counters: np.void, source: int, wasted: int) -> tuple[Amount, Amount]:
+        made, gone = int(counters["allocated_bytes"]), int(counters["freed_bytes"])
+        count, ended = int(counters["allocated_count"]), int(counters["freed_count"])
+        held, moved = made - gone, made + gone
+        if source == Source.PERCPU:
+            # The kernel's books have the part of one processor (pcpu_alloc_tag_alloc_hook(), kmemleak_alloc_percpu()).
+            held, moved = (held - wasted) // self._processors, moved // self._processors
+        return Amount(held, count - ended), Amount(moved, count + ended)
+
+    def _in_account(self, source: int, serves: str | None) -> bool:
+        """Whether the kernel's account has such a site: objects and not their pages, but pages and not areas."""
+        if source == Source.VMALLOC:
+            return "pages" not in self._sources
+        return serves != "slab"
+
+    def _not_traced(self) -> list[str]:
+        missing = [name for name in ("slab", "pages", "percpu") if name not in self._sources]
+        if not missing:
+            return []
+        return [f"Not traced, and so in the kernel's account only: {', '.join(missing)}."]
+
+    @staticmethod
+    def _older(rows: Sequence[CrossRow]) -> list[str]:
+        count = sum(row.standing == "older" for row in rows)
+        if not count:
+            return []
+        return [f"Less in the kernel's account by no more than it held before the trace: {count} of those that differ. "
+                "Blocks from then that were freed since may be why."]
+
+
+def held_by_function(tags: Iterable[TaggedSite]) -> dict[str, Amount]:
+    """Return what each function holds by the kernel's account."""
+    found: dict[str, Amount] = {}
+    for tag in tags:
+        name = bare_name(tag.function)
+        found[name] = found.get(name, NOTHING) + Amount(tag.bytes, tag.calls)
+    return found
+
+
+def _in_detector(source: int, _serves: str | None) -> bool:
+    """Whether kmemleak follows such blocks: all but pages."""
+    return source != Source.PAGES
+
+
+def _is_older(standing: Standing, difference: Amount, before: Amount) -> bool:
+    """Whether blocks that were freed since the beginning, whose frees the trace cannot count, explain a difference."""
+    return (standing is Standing.DIFFERS and 0 <= difference.bytes <= before.bytes
+            and 0 <= difference.count <= before.count)
+
+
+def _between(first: tuple[_ByFunctions, _ByFunctions], last: tuple[_ByFunctions, _ByFunctions]) -> list[TracedSite]:
+    """Return what was gained from one reading to another, and as allocated what moved during both."""
+    nothing = _Sums()
+    found = []
+    for functions, sums in last[1].items():
+        began, begun, ends = (each.get(functions, nothing) for each in (*first, last[0]))
+        found.append(TracedSite(functions, ends.held - began.held,
+                                begun.moved - began.moved + sums.moved - ends.moved))
+    return found
+
+
+def _row(function: str, traced: Amount, other: Amount, standing: str, places: tuple[str, ...]) -> CrossRow:
+    return CrossRow(function, traced.bytes, traced.count, other.bytes, other.count, standing, places)
+
+
+def _note(book: str, found: CrossCheck, rows: tuple[CrossRow, ...], notes: tuple[str, ...]) -> CrossNote:
+    only = [tuple(CrossOnly(name, amount.bytes, amount.count) for name, amount in each)
+            for each in (found.only_traced, found.only_other)]
+    return CrossNote(book, rows, only[0], only[1], found.summary, notes)
