@@ -47,6 +47,8 @@ RECORD_SIZE(struct kernel_site, 72);
 /* How the kernel's stack leads from one return address to the next: learnt by Python from stacks that were walked. */
 #define KERNEL_RULE_STEP 1 /* the next one lies so many bytes further */
 #define KERNEL_RULE_END 2  /* the last one; it lies at this place in its stack, in words from 1, 0 for any */
+#define KERNEL_RULE_ALIGNED 3 /* so many bytes, or a word more: a function that aligns its stack to 16 bytes */
+#define KERNEL_RULE_PLACE 4   /* the next one lies at this place in its stack, in words from 1: randomized offsets */
 #define KERNEL_RULE(rule) ((rule) & 0xff)
 #define KERNEL_RULE_VALUE(rule) ((rule) >> 8)
 /* In place of an address: from the program's arguments to the first return address. No address is that small. */

@@ -24,41 +24,56 @@ static __always_inline u64 number_of(u64 *place)
 	return *(volatile u64 *)place;
 }
 
+/* Returns the word of the stack at an address, 0 if it cannot be read. */
+static __always_inline u64 stack_word(struct kernel_scratch *scratch, u64 at)
+{
+	u64 from = at & ~(KERNEL_WINDOW - 1ULL);
+
+	if (from != scratch->window_at) {
+		if (bpf_probe_read_kernel(scratch->window, KERNEL_WINDOW, (void *)from))
+			return 0;
+		scratch->window_at = from;
+	}
+	return scratch->window[at / 8 % (KERNEL_WINDOW / 8)];
+}
+
 /* Returns whether rules lead through the whole stack. */
 static __always_inline int walk_by_rules(struct kernel_scratch *scratch, u32 point)
 {
 	u64 at = number_of(&scratch->context), rule = rule_of(KERNEL_RULE_BEGIN(point)), id = 0;
+	u64 stack = at & ~(KERNEL_STACK - 1ULL);
 	u32 depth;
 
 	if (!rule)
 		return 0;
-	at += KERNEL_RULE_VALUE(rule);
 	scratch->window_at = 0;
 	scratch->ended = ENDED_DEPTH;
 #pragma nounroll
 	for (depth = 0; depth < KERNEL_FRAMES; depth++) {
-		u64 from = at & ~(KERNEL_WINDOW - 1ULL), address;
+		u64 kind = KERNEL_RULE(rule), address;
 
-		if (from != scratch->window_at) {
-			if (bpf_probe_read_kernel(scratch->window, KERNEL_WINDOW, (void *)from))
-				return 0;
-			scratch->window_at = from;
-		}
-		address = scratch->window[at / 8 % (KERNEL_WINDOW / 8)];
+		if (kind == KERNEL_RULE_PLACE)
+			at = stack + KERNEL_RULE_VALUE(rule) * 8 - 8;
+		else
+			at += KERNEL_RULE_VALUE(rule);
+		address = stack_word(scratch, at);
 		rule = rule_of(address);
+		if (!rule && kind == KERNEL_RULE_ALIGNED) {
+			at += 8;
+			address = stack_word(scratch, at);
+			rule = rule_of(address);
+		}
+		if (!rule)
+			return 0;
 		scratch->addresses[depth] = address;
 		id = mix(id, address);
-		if (KERNEL_RULE(rule) != KERNEL_RULE_STEP) {
-			u64 place = at % KERNEL_STACK / 8 + 1;
-
-			if (KERNEL_RULE(rule) != KERNEL_RULE_END ||
-			    (KERNEL_RULE_VALUE(rule) && KERNEL_RULE_VALUE(rule) != place))
+		if (KERNEL_RULE(rule) == KERNEL_RULE_END) {
+			if (KERNEL_RULE_VALUE(rule) && KERNEL_RULE_VALUE(rule) != at % KERNEL_STACK / 8 + 1)
 				return 0;
 			scratch->ended = ENDED_COMPLETE;
 			depth++;
 			break;
 		}
-		at += KERNEL_RULE_VALUE(rule);
 	}
 	scratch->depth = depth;
 	scratch->id = id;

@@ -26,6 +26,8 @@ from tracer.report.model import Holder, KernelNote, Report, SourceTotal
 from tracer.verdicts import Watch
 
 SECOND = 1_000_000_000
+#: Of events, so many may go uncounted before a judgement is uncertain.
+ONE_IN = 1000
 #: Processes that are named of each site.
 MOST_HOLDERS = 8
 SOURCES = {Source.SLAB: "slab", Source.PAGES: "pages", Source.PERCPU: "percpu", Source.VMALLOC: "vmalloc"}
@@ -35,6 +37,13 @@ KERNEL_LOSSES = {
         "missed_free", "LOSS_MISSED_FREE",
         "blocks ({bytes} bytes) were given out again though their free was not seen; they are counted as freed then",
         "figures of sites with unseen frees are too high by what has not been given out again", hides_bytes=False),
+    "nested": Loss(
+        "nested", "LOSS_NESTED",
+        "allocations and frees were not counted: interrupts came while others were being counted",
+        "figures of sites that work in interrupts may be off by so many blocks", hides_bytes=False),
+    "stack_unreadable": Loss(
+        "stack_unreadable", "LOSS_STACK_UNREADABLE", "stacks are missing: the kernel could not walk them",
+        "trace again; their bytes are counted at a site without a name", hides_bytes=False),
 }
 
 
@@ -80,6 +89,12 @@ class KernelReporter:
 
         return Sites(snapshot, np.ones(len(snapshot), np.int64), frames, Shares(nothing, nothing, nothing, nothing), {},
                      np.zeros((len(snapshot), KINDS, 2), np.int64), np.zeros(len(snapshot), np.int64))
+
+
+def _lost_much(report: Report) -> bool:
+    """Return whether so many events were not counted that no figure can be trusted."""
+    nested = sum(loss.count for loss in report.losses if loss.name == "nested")
+    return nested > (report.totals.allocated_count + report.totals.freed_count) // ONE_IN
 
 
 class _Details:

@@ -34,6 +34,6 @@ COPY_BYTES = 8192
 #: Kernel stacks are so large, and aligned to that.
 STACK_BYTES = 16384
 #: enum: kinds of rules, in the lowest byte.
-RULE_STEP, RULE_END = 1, 2
+RULE_STEP, RULE_END, RULE_ALIGNED, RULE_PLACE = 1, 2, 3, 4
 #: Keys below any address: from a program's arguments to the first return address.
 RULE_BEGIN = 0x100

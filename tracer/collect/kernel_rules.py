@@ -13,7 +13,14 @@ from enum import Enum
 
 import numpy as np
 
-from tracer.collect.kernel_records import RULE_BEGIN, RULE_END, RULE_STEP, STACK_BYTES
+from tracer.collect.kernel_records import (
+    RULE_ALIGNED,
+    RULE_BEGIN,
+    RULE_END,
+    RULE_PLACE,
+    RULE_STEP,
+    STACK_BYTES,
+)
 from tracer.collect.rule_table import RuleTable
 
 WORD = 8
@@ -67,6 +74,11 @@ class KernelRules:
         #: Distances that each address may have, while there are several.
         self._possible: dict[int, set[int]] = {}
         self._varying: set[int] = set()
+        #: Those whose distance is one of two, and those whose next address always lies at the same place of its stack.
+        self._aligned: set[int] = set()
+        self._placed: set[int] = set()
+        #: Where in its stack the next address may lie, in words from 1.
+        self._spots: dict[int, set[int]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -93,32 +105,66 @@ class KernelRules:
             if self.role(address) is Role.END:
                 break
         places = feasible(chain, words)
+        at = context // WORD
         if places and places[0]:
-            self._note(RULE_BEGIN + point, {place * WORD for place in places[0]}, begins=True)
+            self._note(RULE_BEGIN + point, {place * WORD for place in places[0]}, set(), begins=True)
         for here, after, address in zip(places, places[1:], chain, strict=False):
-            self._note(address, {(later - first) * WORD for first in here for later in after if later > first})
+            self._note(address, {(later - first) * WORD for first in here for later in after if later > first},
+                       {(at + later) % (STACK_BYTES // WORD) + 1 for later in after})
         if chain and len(places) == len(chain) and self.role(chain[-1]) is Role.END:
             self._end(chain[-1], [context // WORD + place for place in places[-1]])
 
-    def _note(self, key: int, distances: set[int], *, begins: bool = False) -> None:
+    def _note(self, key: int, distances: set[int], spots: set[int], *, begins: bool = False) -> None:
+        """Note the distances, in bytes, that one stack leaves possible, and the places of the next address."""
         if key in self._varying or not distances:
             return
+        if not begins:
+            self._spots[key] = self._spots.get(key, spots) & spots
         known = self._known.get(key)
+        if key in self._placed:
+            if not self._spots[key]:
+                self._give_up(key)
+            return
         if known is not None and known not in distances:
-            self._forget(key)
-            if not begins:
-                self._varying.add(key)
+            if begins:
+                # Where programs begin changes with what else is attached there.
+                self._forget(key)
+                self._possible.pop(key, None)
+            elif not self._explain(key, known, distances):
+                self._give_up(key)
                 return
-            # Where programs begin changes with what else is attached there.
-            self._possible.pop(key, None)
+            else:
+                return
         possible = self._possible.get(key)
-        left = distances & possible if possible else distances
-        if not left:
-            # The way of before was another one, or an address was not where it seemed to be.
-            left = distances
+        # None left: the way of before was another one, or an address was not where it seemed to be.
+        left = (distances & possible if possible else distances) or distances
         self._possible[key] = left
         if len(left) == 1 and self._known.get(key) is None:
             self._install(key, RULE_STEP | next(iter(left)) << 8, next(iter(left)))
+
+    def _explain(self, key: int, known: int, distances: set[int]) -> bool:
+        """Have a rule of another kind, where the distance is not always the same; return whether one fits."""
+        if key in self._aligned:
+            return known + WORD in distances
+        # A function that aligns its stack to 16 bytes, called from where that takes a word more or not.
+        lower = next((one for one in (known, known - WORD) if {one, one + WORD} & distances), None)
+        if lower is not None:
+            self._aligned.add(key)
+            self._install(key, RULE_ALIGNED | lower << 8, lower)
+            return True
+        # The kernel begins each system call at another offset (randomize_kstack_offset), below what is always there.
+        if len(self._spots[key]) == 1:
+            spot = next(iter(self._spots[key]))
+            self._placed.add(key)
+            self._install(key, RULE_PLACE | spot << 8, spot)
+            return True
+        return False
+
+    def _give_up(self, key: int) -> None:
+        """Leave stacks through this address to the kernel."""
+        self._forget(key)
+        self._placed.discard(key)
+        self._varying.add(key)
 
     def _end(self, address: int, places: Sequence[int]) -> None:
         """places: words from address 0 on."""
