@@ -39,6 +39,9 @@ KERNEL_PARTS = (
     "ledger.c",
     "kernel_stack.c",
     "kernel.c",
+    "kernel_slab.c",
+    "kernel_pages.c",
+    "kernel_areas.c",
 )
 
 _PRELUDE = """\

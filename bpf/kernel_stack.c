@@ -58,10 +58,17 @@ static __always_inline int walk_by_rules(struct kernel_scratch *scratch, u32 poi
 			at += KERNEL_RULE_VALUE(rule);
 		address = stack_word(scratch, at);
 		rule = rule_of(address);
-		if (!rule && kind == KERNEL_RULE_ALIGNED) {
-			at += 8;
-			address = stack_word(scratch, at);
-			rule = rule_of(address);
+		if (kind == KERNEL_RULE_ALIGNED) {
+			u64 further = stack_word(scratch, at + 8), rule_further = rule_of(further);
+
+			/* Either could be it. */
+			if (rule && rule_further)
+				return 0;
+			if (!rule) {
+				at += 8;
+				address = further;
+				rule = rule_further;
+			}
 		}
 		if (!rule)
 			return 0;

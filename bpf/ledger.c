@@ -32,7 +32,7 @@ static __always_inline void count_sample(struct site *site, u64 size, u64 weight
 #endif
 
 #ifdef KERNEL
-#define TOLD_TWICE_NS 100000
+#define TOLD_TWICE_NS 1000000
 
 /* What is not used of a site's blocks. */
 static __always_inline void count_waste(struct outstanding *record, s64 sign)

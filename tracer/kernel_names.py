@@ -49,6 +49,8 @@ class KernelNames:
         self._raw = raw
         self._frames: dict[int, Frame] = {}
         self._stacks: dict[bytes, NamedStack] = {}
+        #: What each site belongs to, by its id, which the kernel side makes of all that is asked here.
+        self._groups: dict[int, int] = {}
         self._caches: tuple[SlabCache, ...] | None = None
         self._gfp: tuple[tuple[int, str], ...] = ()
         # Without tracefs, flags are numbers.
@@ -109,12 +111,18 @@ class KernelNames:
     def groups(self, stacks: np.ndarray, about: np.ndarray) -> np.ndarray:
         """Return what each site belongs to, u64 (n,): stack by names, source, cache, flags, order, node."""
         made = np.zeros(len(stacks), np.uint64)
-        for row, (stack, site) in enumerate(zip(stacks, about, strict=True)):
-            named = self.stack(stack["addresses"][: int(stack["depth"])])
-            key = (named.key, int(site["source"]), self.cache(site), int(site["gfp"]),
-                   int(site["order"]) if int(site["source"]) != Source.SLAB else 0, int(site["node"]))
-            made[row] = hash(key) & (1 << 64) - 1
+        for row, number in enumerate(stacks["id"].tolist()):
+            group = self._groups.get(number)
+            if group is None:
+                group = self._groups[number] = self._group(stacks[row], about[row])
+            made[row] = group
         return made
+
+    def _group(self, stack: np.void, site: np.void) -> int:
+        named = self.stack(stack["addresses"][: int(stack["depth"])])
+        order = int(site["order"]) if int(site["source"]) != Source.SLAB else 0
+        key = (named.key, int(site["source"]), self.cache(site), int(site["gfp"]), order, int(site["node"]))
+        return hash(key) & (1 << 64) - 1
 
 
 def _is_internal(function: str | None) -> bool:

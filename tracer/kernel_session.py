@@ -19,7 +19,7 @@ from tracer.attach.cgroup import find_cgroup
 from tracer.attach.kernel_program import KernelProgram
 from tracer.attach.selection import Selection
 from tracer.attach.spawn import HeldCommand
-from tracer.attach.target import find_process
+from tracer.attach.target import PROC, find_process
 from tracer.attach.user import invoking_user
 from tracer.collect import kernel_records
 from tracer.collect.kernel_rules import KernelRules
@@ -128,8 +128,9 @@ class KernelSession:
         with select.epoll() as epoll:
             epoll.register(self._program.ring.fd, select.EPOLLIN)
             epoll.register(self._woken[0], select.EPOLLIN)
-            if self.command:
-                epoll.register(os.pidfd_open(self.command.pid), select.EPOLLIN)
+            for pid in ((self.command.pid,) if self.command else settings.pids):
+                with suppress(ProcessLookupError):
+                    epoll.register(os.pidfd_open(pid), select.EPOLLIN)
             while True:
                 self._wait(epoll, min(due, self._watch.due, end or due))
                 self._watch.look()
@@ -149,7 +150,8 @@ class KernelSession:
     def _is_over(self) -> bool:
         if self.command:
             self.command.poll()
-        return self._stop or (self.command is not None and self.command.status is not None)
+        gone = bool(self.settings.pids) and not any((PROC / str(pid)).exists() for pid in self.settings.pids)
+        return self._stop or gone or (self.command is not None and self.command.status is not None)
 
     def _wait(self, epoll: select.epoll, until: int) -> None:
         while not (self._asked or self._is_over()):

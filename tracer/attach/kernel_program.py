@@ -120,7 +120,9 @@ class KernelProgram:
         self._link(Point("process_exit", "sched_process_exit"), self._loaded.load_as("process_exit", raw))
         # Frees first: a block whose birth is seen but not its death would stay.
         for point in sorted(self._points, key=lambda each: "free" not in each.program):
-            for program in point.programs:
+            # Tracepoints run their programs in the order in which they were attached, functions in the reverse one.
+            in_order = point.programs if point.kind == "tracepoint" else reversed(point.programs)
+            for program in in_order:
                 self._link(point, self._load(point, program))
 
     def _is_loaded(self, point: Point) -> bool:

@@ -24,6 +24,8 @@ from tracer.collect.kernel_records import (
 from tracer.collect.rule_table import RuleTable
 
 WORD = 8
+#: Stacks after which it is believed that neither of two distances can be ruled out.
+ENOUGH = 8
 #: The tracing itself has fewer frames than this.
 MOST_OWN = 6
 
@@ -77,6 +79,8 @@ class KernelRules:
         #: Those whose distance is one of two, and those whose next address always lies at the same place of its stack.
         self._aligned: set[int] = set()
         self._placed: set[int] = set()
+        #: How often two distances that differ by a word were both possible.
+        self._doubts: dict[int, int] = {}
         #: Where in its stack the next address may lie, in words from 1.
         self._spots: dict[int, set[int]] = {}
 
@@ -104,7 +108,7 @@ class KernelRules:
             chain.append(address)
             if self.role(address) is Role.END:
                 break
-        places = feasible(chain, words)
+        places = self._agreeing(chain, feasible(chain, words))
         at = context // WORD
         if places and places[0]:
             self._note(RULE_BEGIN + point, {place * WORD for place in places[0]}, set(), begins=True)
@@ -113,6 +117,19 @@ class KernelRules:
                        {(at + later) % (STACK_BYTES // WORD) + 1 for later in after})
         if chain and len(places) == len(chain) and self.role(chain[-1]) is Role.END:
             self._end(chain[-1], [context // WORD + place for place in places[-1]])
+
+    def _agreeing(self, chain: Sequence[int], places: list[list[int]]) -> list[list[int]]:
+        """Return the places without those that known distances rule out; as they were where those leave none."""
+        left = [set(each) for each in places]
+        for order in (range(len(left) - 1), reversed(range(len(left) - 1))):
+            for index in order:
+                known = self._known.get(chain[index])
+                if known is None or chain[index] in self._aligned or chain[index] in self._placed:
+                    continue
+                words = known // WORD
+                left[index] &= {place - words for place in left[index + 1]}
+                left[index + 1] &= {place + words for place in left[index]}
+        return [sorted(each) for each in left] if all(left) else places
 
     def _note(self, key: int, distances: set[int], spots: set[int], *, begins: bool = False) -> None:
         """Note the distances, in bytes, that one stack leaves possible, and the places of the next address."""
@@ -139,8 +156,16 @@ class KernelRules:
         # None left: the way of before was another one, or an address was not where it seemed to be.
         left = (distances & possible if possible else distances) or distances
         self._possible[key] = left
-        if len(left) == 1 and self._known.get(key) is None:
+        if self._known.get(key) is not None:
+            return
+        if len(left) == 1:
             self._install(key, RULE_STEP | next(iter(left)) << 8, next(iter(left)))
+        elif left == {min(left), min(left) + WORD}:
+            self._doubts[key] = self._doubts.get(key, 0) + 1
+            if self._doubts[key] == ENOUGH and not begins:
+                # Both lead to a return address each time; where they do, the kernel walks.
+                self._aligned.add(key)
+                self._install(key, RULE_ALIGNED | min(left) << 8, min(left))
 
     def _explain(self, key: int, known: int, distances: set[int]) -> bool:
         """Have a rule of another kind, where the distance is not always the same; return whether one fits."""
