@@ -148,8 +148,9 @@ def _vmalloc(btf: Btf, traceable: Traceable) -> _Found:
         if btf.tracepoint("alloc_vmap_area"):
             points.append(Point("area_size", "alloc_vmap_area", is_twofold=False))
             definitions["AREA_SIZES"] = None
-        return points, definitions, [f"vmalloc: calls that lead to {inner}, until vfree; not vmap and ioremap, which "
-                                     "map memory that is there"]
+        others = "" if "range" in inner else ", so not those of kvmalloc"
+        return points, definitions, [f"vmalloc: calls that lead to {inner}{others}, until vfree; not vmap and ioremap, "
+                                     "which map memory that is there"]
     if btf.tracepoint("alloc_vmap_area") and btf.tracepoint("free_vmap_area_noflush"):
         points = [Point(name, name) for name in ("alloc_vmap_area", "free_vmap_area_noflush")]
         return points, {"VMAP_TRACEPOINTS": None}, ["vmalloc: areas of addresses, so those of vmap and ioremap too"]
