@@ -14,6 +14,8 @@ RECORD_SIZE(struct loss_count, 16);
 /* What one program works with: too large for its own stack. */
 struct kernel_scratch {
 	u64 busy;
+	u64 by_rules;  /* stacks that rules led through */
+	u64 by_kernel; /* and those that the kernel walked */
 	u64 context; /* where its arguments lie: on the kernel's stack */
 	u64 window_at;
 	u64 window[KERNEL_WINDOW / 8];

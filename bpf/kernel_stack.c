@@ -197,10 +197,12 @@ static __always_inline u32 kernel_site_of(void *ctx, struct kernel_scratch *scra
 	*(volatile u64 *)&scratch->context = (u64)ctx;
 	by_rules = walk_by_rules(scratch, point);
 	if (by_rules) {
+		scratch->by_rules++;
 		check = !(bpf_get_prandom_u32() & CHECKED_PART);
 		scratch->checked = scratch->id;
 	}
 	if (!by_rules || check) {
+		scratch->by_kernel++;
 		walk_by_kernel(ctx, scratch, skip);
 		/* Both walks end where there is no more room, the kernel's with the frames of its tracing in it. */
 		if (check && scratch->id != scratch->checked && scratch->ended == ENDED_COMPLETE) {

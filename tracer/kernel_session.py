@@ -189,6 +189,10 @@ class KernelSession:
             self._program.skip(point, own)
         self._rules.learn(point, addresses[own:], words, context)
 
+    def walks(self) -> tuple[int, int]:
+        """Return how many stacks learnt distances led through, and how many the kernel walked."""
+        return self._program.walks() if self._program else (0, 0)
+
     def kernel_bytes(self) -> int:
         """Return how much kernel memory the maps hold."""
         return self._program.kernel_bytes() if self._program else 0

@@ -30,6 +30,8 @@ from tracer.settings import AttachWay
 
 #: Programs that are loaded side by side: the verifier takes its time, 30 to 70 ms each.
 LOADERS = 4
+#: Entries of kernel_scratch (bpf/kernel_maps.h).
+NESTING = 4
 _COMM_BYTES = 16
 
 
@@ -168,12 +170,21 @@ class KernelProgram:
     def missed(self) -> int:
         """Return how many events no program saw: a point's first one was skipped, and so was its second."""
         skipped = sum(_recursion_misses(self._load(point, point.program)) for point in self._points)
-        size = self._loaded.maps["kernel_cpus"].value_size
+        # The last field of struct kernel_cpu.
+        return max(0, skipped - int(self._per_processor("kernel_cpus", 0)[:, -1].sum()))
+
+    def walks(self) -> tuple[int, int]:
+        """Return how many stacks rules led through, and how many the kernel walked, those to compare included."""
+        slots = [self._per_processor("kernel_scratch", slot) for slot in range(NESTING)]
+        # The second and third field of struct kernel_scratch.
+        return sum(int(each[:, 1].sum()) for each in slots), sum(int(each[:, 2].sum()) for each in slots)
+
+    def _per_processor(self, name: str, entry: int) -> np.ndarray:
+        """Return an entry of a map that each processor has for itself, in words, u64 (processors, n)."""
+        size = self._loaded.maps[name].value_size
         values = ct.create_string_buffer(size * possible_processors())
-        bpf_syscall.lookup_entry(self._loaded.fds["kernel_cpus"], ct.c_uint32(0), values)
-        # The last field of struct kernel_cpu, of each processor.
-        again = int(np.frombuffer(values.raw, np.uint64).reshape(-1, size // 8)[:, -1].sum())
-        return max(0, skipped - again)
+        bpf_syscall.lookup_entry(self._loaded.fds[name], ct.c_uint32(entry), values)
+        return np.frombuffer(values.raw, np.uint64).reshape(-1, size // 8)
 
     def skip(self, point: int, frames: int) -> None:
         """Leave so many frames of the tracing itself out of stacks of a point."""

@@ -40,6 +40,8 @@ def show(settings: KernelSettings) -> int:
                     told[loss.name] = loss.count
                     say(f"{loss.count} {loss.meaning}: {loss.remedy}")
         if settings.verbose:
+            by_rules, by_kernel = session.walks()
+            say(f"{by_rules / max(1, by_rules + by_kernel):.1%} of {by_rules + by_kernel} stacks by learnt distances")
             say(f"the maps hold {session.kernel_bytes() / 1e6:.0f} MB of kernel memory")
     sys.stdout.flush()
     return os.EX_OK

@@ -128,7 +128,7 @@ def test_keys_of_sources_are_apart(tmp_path: Path) -> None:
 
 def test_a_block_of_pages_is_known_by_any_of_its_pages(tmp_path: Path) -> None:
     """All pages of a block of an order give one key, other orders and other blocks others; the order can be read from it."""
-    text = headers() + "\n" + piece("kernel.c", r"^#define PAGES_KEY\(.*?\)\)\)$")
+    text = headers() + "\n" + piece("kernel_pages.c", r"^#define PAGES_KEY\(.*?\)\)\)$")
     first = 0x3_FFF8_0000_0000 // 64
     expressions = [f"PAGES_KEY({first + page}ULL, {order})" for order in (0, 1, 3, 10) for page in (0, 1, 7, 8, 1023, 1024)]
     made = [*numbers_of(tmp_path, expressions, text).values()]
