@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracer import records
-from tracer.collect.kernel_records import COPY_BYTES, RULE_BEGIN, RULE_END, RULE_STEP, STACK_BYTES
-from tracer.collect.kernel_rules import KernelRules, Role, feasible, own_frames, role_of
+from tracer.collect.kernel_records import COPY_BYTES, RULE_ALIGNED, RULE_BEGIN, RULE_END, RULE_PLACE, RULE_STEP, STACK_BYTES
+from tracer.collect.kernel_rules import ENOUGH, KernelRules, Role, feasible, own_frames, role_of
 from tracer.collect.rule_table import RuleTable
 
 BPF = Path(__file__).parents[3] / "bpf"
@@ -246,10 +246,17 @@ def test_where_programs_begin_may_change(learner: Learner) -> None:
 def test_a_changed_beginning_is_not_believed_at_once_where_it_is_unclear(learner: Learner) -> None:
     """While the new place is one of several, there is no rule, the old one least of all."""
     learner.stack([A, B], {5: A, 9: B})
-    learner.stack([A, B], {11: A, 13: A, 15: B})
+    learner.stack([A, B], {11: A, 13: A, 15: B, 17: B})
     assert learner.begin is None
-    learner.stack([A, B], {2: A, 11: A, 15: B})
+    learner.stack([A, B], {11: A, 15: B})
     assert learner.begin == 11
+
+
+def test_known_distances_tell_places_apart(learner: Learner) -> None:
+    """What another address's distance rules out is no place of this one."""
+    learner.stack([A, B], {5: A, 9: B})
+    learner.stack([C, A, B], {2: C, 11: A, 13: A, 17: B})
+    assert learner.distance(C) == 11
 
 
 def test_each_point_begins_elsewhere(learner: Learner) -> None:
@@ -270,7 +277,29 @@ def test_an_end_in_one_place_is_held_to_it(learner: Learner) -> None:
         learner.stack([A, ENTRY], {5: A, 20 + deep: ENTRY}, context=CONTEXT - deep * WORD)
     place = CONTEXT % STACK_BYTES // WORD + 20 + 1
     assert learner.table.rules[ENTRY] == RULE_END | place << 8
-    assert learner.distance(A) is None, "it is another distance each time"
+    # It is another distance each time, and the same place: system calls begin at random offsets.
+    assert learner.table.rules[A] == RULE_PLACE | place << 8
+
+
+def test_a_function_that_aligns_its_stack_has_two_distances(learner: Learner) -> None:
+    """One, or a word more, whichever was seen first; a third distance leaves the function to the kernel."""
+    learner.stack([A, B, C], {5: A, 9: B, 20: C})
+    learner.stack([A, B, D], {6: A, 11: B, 40: D})
+    assert learner.table.rules[A] == RULE_ALIGNED | 4 * WORD << 8
+    learner.stack([B, D, C], {5: B, 9: D, 20: C}, context=CONTEXT - 64)
+    learner.stack([D, C, B], {7: D, 17: C, 20: B}, context=CONTEXT - 256)
+    assert learner.table.rules[D] == RULE_ALIGNED | 10 * WORD << 8
+    learner.stack([A, B, C], {5: A, 15: B, 20: C}, context=CONTEXT - 512)
+    assert A not in learner.table.rules
+
+
+def test_two_distances_that_stay_in_doubt_are_both_tried(learner: Learner) -> None:
+    """Where a stale copy lies a word beside the true one each time, a rule comes after some stacks, not before."""
+    for _ in range(ENOUGH - 1):
+        learner.stack([A, B], {5: A, 9: B, 10: B})
+        assert A not in learner.table.rules
+    learner.stack([A, B], {5: A, 9: B, 10: B})
+    assert learner.table.rules[A] == RULE_ALIGNED | 4 * WORD << 8
 
 
 def test_an_end_in_several_places_is_one_anywhere(learner: Learner) -> None:
@@ -404,13 +433,13 @@ class Stack:
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("walk")
     rules = re.findall(r"^#define KERNEL_(?:RULE\w*|STACK|WINDOW)\b.*$", (BPF / "kernel.h").read_text(), re.MULTILINE)
-    assert len(rules) == 7
+    assert len(rules) == 9
     (folder / "walk.c").write_text("\n".join([
         f"#define RULE_BUCKET_BITS {BUCKET_BITS}\n#define KERNEL_FRAMES {FRAMES}", FAKE, *rules,
         part("records.h", r"^enum stack_end \{.*?^\};$"), part("kernel_maps.h", r"^struct kernel_scratch \{.*?^\};$"),
         part("sites.c", r"^#define SPREAD .*?$"), c_function("unwind.h", "mask_of_zero"), c_function("sites.c", "rule_in"),
         c_function("sites.c", "rule_of"), c_function("kernel_stack.c", "mix"), c_function("kernel_stack.c", "number_of"),
-        c_function("kernel_stack.c", "walk_by_rules"), WALK]))
+        c_function("kernel_stack.c", "stack_word"), c_function("kernel_stack.c", "walk_by_rules"), WALK]))
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "walk.so", folder / "walk.c"], check=True)
     return ctypes.CDLL(str(folder / "walk.so"))
 
@@ -509,13 +538,41 @@ def test_a_function_whose_room_varies_is_left_to_the_kernel(library: ctypes.CDLL
     walker = Walker(library)
     rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
     varying, *others = FUNCTIONS
-    for room in (3, 9):
-        made_stack([others[0], varying, others[1]], ENTRY, TOP, {}, varying={varying: room}).teach(rules)
+    for room, outer in ((3, others[1:2]), (9, others[2:4])):
+        made_stack([others[0], varying, *outer], ENTRY, TOP, {}, varying={varying: room}).teach(rules)
     made_stack([others[0], others[1]], ENTRY, TOP, {}).teach(rules)
     for room in (3, 9, 5):
         assert walker.walk(made_stack([others[0], varying, others[1]], ENTRY, TOP, {}, varying={varying: room})) is None
     stack = made_stack([others[0], others[1]], ENTRY, TOP, {})
     assert walker.walk(stack) == stack.chain
+
+
+@pytest.mark.parametrize("rooms", [(3, 4), (4, 3)])
+def test_a_function_that_aligns_its_stack_is_walked_either_way(library: ctypes.CDLL, rooms: tuple[int, int]) -> None:
+    """Both distances lead through; where a stale address lies in the other place too, the kernel walks."""
+    walker = Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    aligned, *others = FUNCTIONS
+    for room, outer in zip(rooms, (others[1:2], others[2:4]), strict=True):
+        made_stack([others[0], aligned, *outer], ENTRY, TOP, {}, varying={aligned: room}).teach(rules)
+    for room in rooms:
+        stack = made_stack([others[0], aligned, others[1]], ENTRY, TOP, {}, varying={aligned: room})
+        assert walker.walk(stack) == stack.chain
+    at = TOP - DISTANCES[others[1]]
+    stack = made_stack([others[0], aligned, others[1]], ENTRY, TOP, {at - 1: others[3]}, varying={aligned: 4})
+    assert walker.walk(stack) is None
+
+
+def test_system_calls_at_random_offsets_are_walked(library: ctypes.CDLL) -> None:
+    """Between a system call's first function and the entry there is another distance each time; the entry stays."""
+    walker = Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    call, inner, *_ = FUNCTIONS
+    for offset in (5, 9, 30):
+        made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset}).teach(rules)
+    for offset in (7, 12, 60):
+        stack = made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset})
+        assert walker.walk(stack) == stack.chain
 
 
 def test_a_stack_deeper_than_is_kept_is_cut(library: ctypes.CDLL) -> None:
