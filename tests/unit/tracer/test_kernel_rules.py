@@ -19,7 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracer import records
-from tracer.collect.kernel_records import COPY_BYTES, RULE_ALIGNED, RULE_BEGIN, RULE_END, RULE_PLACE, RULE_STEP, STACK_BYTES
+from tracer.collect.kernel_records import (
+    COPY_BYTES,
+    RULE_ALIGNED,
+    RULE_BEGIN,
+    RULE_END,
+    RULE_PLACE,
+    RULE_STEP,
+    STACK_BYTES,
+)
 from tracer.collect.kernel_rules import ENOUGH, KernelRules, Role, feasible, own_frames, role_of
 from tracer.collect.rule_table import RuleTable
 
