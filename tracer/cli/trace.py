@@ -62,7 +62,8 @@ def command(ctx: click.Context, /, **options: Any) -> int:
     bytes and their stacks. memleak's command lines mean the same here.
     """
     options.pop("combined_only")
-    if not any(options[name] for name in ("pids", "command", "comms", "cgroups", "containers")):
+    # The program of a trace of processes can be printed without one.
+    if not any(options[name] for name in ("pids", "command", "comms", "cgroups", "containers", "ebpf")):
         return _trace_kernel(options, ctx)
     for flag in KERNEL_ONLY:
         if options.pop(flag):

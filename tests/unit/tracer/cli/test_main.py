@@ -39,8 +39,9 @@ def test_bad_values(capsys: pytest.CaptureFixture[str], words: str, named: str) 
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ("5", "Without -p or -c"), ("-a 5 10", "Without -p or -c"), ("--percpu -p NOBODY", "--percpu traces kernel allocations"),
-    ("--wa-missing-free", "--wa-missing-free traces kernel allocations"), ("-p NOBODY -c true", "-p and -c"),
+    ("-s 2 5", "--sample-rate is for a process"), ("-t -O libc.so 5 10", "--trace, --obj is for a process"),
+    ("--percpu -p NOBODY", "--percpu is for the kernel"), ("--wa-missing-free -c true", "--wa-missing-free is for the kernel"),
+    ("-p NOBODY -c true", "-p and -c"),
     ("-p NOBODY -z 9 -Z 8", "-z 9 is more"), ("-p NOBODY -s 2 --sample-bytes 9", "two ways to sample"),
 ])
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
