@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -191,10 +192,15 @@ def site(source: Source = Source.SLAB, **fields: Any) -> np.void:
     return made
 
 
+IDS = count(1)
+
+
 def groups(names: KernelNames, kallsyms: FakeKallsyms, *rows: tuple[Sequence[tuple[str | None, int]], np.void]) -> list[int]:
     """Return what each site belongs to: stacks of functions with offsets, and what is said of them."""
     stacks = np.zeros(len(rows), records.stack_dtype(DEPTH))
     for at, (frames, _) in enumerate(rows):
+        # The kernel side gives what differs in anything an id of its own.
+        stacks["id"][at] = next(IDS)
         stacks["depth"][at] = len(frames)
         stacks["addresses"][at, : len(frames)] = [kallsyms.address(name, offset) for name, offset in frames]
         stacks["addresses"][at, len(frames) :] = 77 + at
