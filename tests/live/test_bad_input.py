@@ -183,10 +183,12 @@ def test_options_without_sense(arguments: tuple[str, ...], words: tuple[str, ...
     assert_refused(run_tool("-p", str(os.getpid()), *arguments), USAGE, *words)
 
 
-@pytest.mark.parametrize("arguments", [("5",), ("5", "2"), ("-T", "3"), ("-a",)])
-def test_without_a_target(arguments: tuple[str, ...]) -> None:
-    """memleak would trace the kernel; leaktrace says that it does not, and what to name."""
-    assert_refused(run_tool(*arguments), USAGE, "-p", "-c", "kernel")
+@pytest.mark.parametrize(("arguments", "option"), [
+    (("-s", "3", "5", "2"), "--sample-rate"), (("--reachability", "5"), "--reachability"), (("-t",), "--trace"),
+])
+def test_an_option_for_processes_without_one(arguments: tuple[str, ...], option: str) -> None:
+    """Without a process the kernel is traced, as memleak does; what only makes sense with one is wrong usage then."""
+    assert_refused(run_tool(*arguments), USAGE, option, "-p", "-c", "kernel")
 
 
 def test_a_pid_that_is_none() -> None:

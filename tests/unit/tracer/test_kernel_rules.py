@@ -6,6 +6,7 @@ The walk is the C's own (walk_by_rules() in bpf/kernel_stack.c), compiled with g
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -459,22 +460,30 @@ BEGIN = 6
 #: Functions that call one another, and how much room each call takes, in words. DEEP's is larger than a copy of a stack.
 FUNCTIONS = {TEXT + 0x1000 + 0x40 * number: 2 + number * number % 37 for number in range(14)}
 DEEP = TEXT + 0x7000
-DISTANCES = {**FUNCTIONS, DEEP: COPY_BYTES // WORD + 40}
+#: Functions that align their stack, and the one that each system call begins in: the least room that they take.
+ALIGNED = {TEXT + 0x7100 + 0x40 * number: 3 + 2 * number for number in range(3)}
+CALL = TEXT + 0x7300
+DISTANCES = {**FUNCTIONS, **ALIGNED, CALL: 7, DEEP: COPY_BYTES // WORD + 40}
+#: How many words more they may take.
+MORE: dict[int, Sequence[int]] = {CALL: range(40), **dict.fromkeys(ALIGNED, (0, 1))}
 #: One of them.
 A_PLAIN = next(iter(FUNCTIONS))
 END_PLACES = {ENTRY: (TOP,), INTERRUPT: (TOP - 40, TOP - 64)}
 
 
 def made_stack(chain: Sequence[int], end: int, place: int, stale: Mapping[int, int], *, varying: Mapping[int, int] | None = None,
-               begin: int = BEGIN) -> Stack:
-    """Return a stack of calls, innermost first. stale: words of it where calls before have left something."""
+               begin: int = BEGIN, dice: Random | None = None) -> Stack:
+    """Return a stack of calls, innermost first. stale: words of it where calls before have left something.
+
+    dice: where given, each call of a function in MORE takes its part more.
+    """
     memory = np.zeros(WORDS, np.uint64)
     for at, word in stale.items():
         memory[at % WORDS] = word
     memory[place] = end
     distances = {**DISTANCES, **(varying or {})}
     for address in reversed(chain):
-        place -= distances[address]
+        place -= distances[address] + (dice.choice(MORE.get(address, (0,))) if dice else 0)
         memory[place] = address
     return Stack(memory, STACK + (place - begin) * WORD, [*chain, end])
 
@@ -488,15 +497,45 @@ def any_stack(dice: Random, pool: Sequence[int] = (*FUNCTIONS,), *, pieces: int 
     chain = dice.choices(pool, k=dice.randint(1, 8))
     if chain.count(DEEP) > 1:
         chain = [address for address in chain if address != DEEP]
+    stale = any_stale(dice, ADDRESSES, pieces, words)
+    return made_stack(chain, end, dice.choice(END_PLACES[end]), stale)
+
+
+def any_stale(dice: Random, addresses: Sequence[int], pieces: int, words: int) -> dict[int, int]:
+    """Return what calls before have left, by its place: pieces of their stacks, and words."""
     stale: dict[int, int] = {}
     for _ in range(dice.randint(0, pieces)):
         at = WORDS - dice.randint(1, 300)
-        for address in dice.choices(ADDRESSES, k=dice.randint(1, 6)):
+        for address in dice.choices(addresses, k=dice.randint(1, 6)):
             stale[at] = address
             at += DISTANCES.get(address, 1)
     for _ in range(dice.randint(0, words)):
-        stale[WORDS - dice.randint(1, 300)] = dice.choice(ADDRESSES)
-    return made_stack(chain, end, dice.choice(END_PLACES[end]), stale)
+        stale[WORDS - dice.randint(1, 300)] = dice.choice(addresses)
+    return stale
+
+
+#: What stacks of both kinds of moving functions are made of; few, so that the tests soon have met each.
+MOVING = (*[*FUNCTIONS][:8], *ALIGNED)
+
+
+def moving_stack(dice: Random, *, words: int = 6) -> Stack:
+    """Return a stack on which functions align theirs, and each system call begins at an offset of its own."""
+    end = dice.choice([*END_PLACES])
+    chain = [*dice.choices(MOVING, k=dice.randint(1, 8)), *([CALL] if end == ENTRY else [])]
+    return made_stack(chain, end, dice.choice(END_PLACES[end]), any_stale(dice, (*MOVING, CALL, ENTRY, INTERRUPT), 4, words),
+                      dice=dice)
+
+
+def teach_all_that_moves(rules: KernelRules) -> None:
+    """Have rules meet each function of moving stacks, both ways that one aligns, and system calls at several offsets."""
+    plain = [*FUNCTIONS][:8]
+    for offset, function in enumerate(plain):
+        made_stack([function, CALL], ENTRY, TOP, {}, varying={CALL: 8 + 3 * offset}).teach(rules)
+    for (function, least), outer in zip(ALIGNED.items(), itertools.pairwise(plain), strict=False):
+        for more in (0, 1):
+            made_stack([function, outer[more], CALL], ENTRY, TOP, {}, varying={function: least + more}).teach(rules)
+    made_stack(plain[:1], INTERRUPT, END_PLACES[INTERRUPT][0], {}).teach(rules)
+    made_stack(plain[:1], INTERRUPT, END_PLACES[INTERRUPT][1], {}).teach(rules)
 
 
 @settings(deadline=None, max_examples=150)
@@ -520,6 +559,46 @@ def test_a_long_trace_is_walked_by_rules_mostly_and_never_wrong(library: ctypes.
     found: list[bool] = []
     for _ in range(300):
         stack = any_stack(dice, words=30)
+        got = walker.walk(stack)
+        assert got in (None, stack.chain)
+        found.append(got is not None)
+        stack.teach(rules)
+    assert not found[0] and sum(found[-100:]) > 90
+
+
+@settings(deadline=None, max_examples=150)
+@given(dice=st.randoms(use_true_random=False), count=st.integers(1, 10))
+def test_what_moves_is_walked_truly_or_not_at_all(library: ctypes.CDLL, dice: Random, count: int) -> None:
+    """With functions that align their stack and system calls at random offsets, all known, whatever else was left there."""
+    walker = Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    teach_all_that_moves(rules)
+    for _ in range(count):
+        stack = moving_stack(dice, words=30)
+        assert walker.walk(stack) in (None, stack.chain)
+        stack.teach(rules)
+        assert walker.walk(stack) in (None, stack.chain)
+
+
+@settings(deadline=None, max_examples=60)
+@given(dice=st.randoms(use_true_random=False), chain=st.lists(st.sampled_from(MOVING), min_size=1, max_size=8))
+def test_what_moves_is_walked_by_rules(library: ctypes.CDLL, dice: Random, chain: list[int]) -> None:
+    """Where nothing else was left, each stack of what is known is walked, at offsets and alignments never seen together."""
+    walker = Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    teach_all_that_moves(rules)
+    stack = made_stack([*chain, CALL], ENTRY, TOP, {}, dice=dice)
+    assert walker.walk(stack) == stack.chain
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_long_trace_of_what_moves_is_walked_by_rules_mostly(library: ctypes.CDLL, seed: int) -> None:
+    """From nothing known on, nine of ten are found in the end, and none of these is another one."""
+    dice, walker = Random(seed), Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    found: list[bool] = []
+    for _ in range(300):
+        stack = moving_stack(dice)
         got = walker.walk(stack)
         assert got in (None, stack.chain)
         found.append(got is not None)
@@ -569,6 +648,12 @@ def test_a_function_that_aligns_its_stack_is_walked_either_way(library: ctypes.C
     at = TOP - DISTANCES[others[1]]
     stack = made_stack([others[0], aligned, others[1]], ENTRY, TOP, {at - 1: others[3]}, varying={aligned: 4})
     assert walker.walk(stack) is None
+    # A third distance: nothing is there before it is learnt, and afterwards there is no rule any more.
+    third = made_stack([others[0], aligned, others[4]], ENTRY, TOP, {}, varying={aligned: 12})
+    assert walker.walk(third) is None
+    third.teach(rules)
+    for room in (*rooms, 12):
+        assert walker.walk(made_stack([others[0], aligned, others[1]], ENTRY, TOP, {}, varying={aligned: room})) is None
 
 
 def test_system_calls_at_random_offsets_are_walked(library: ctypes.CDLL) -> None:
@@ -581,6 +666,22 @@ def test_system_calls_at_random_offsets_are_walked(library: ctypes.CDLL) -> None
     for offset in (7, 12, 60):
         stack = made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset})
         assert walker.walk(stack) == stack.chain
+
+
+def test_what_is_called_from_two_places_has_no_place(library: ctypes.CDLL) -> None:
+    """A distance that varies below two places of the stack says nothing: the kernel walks, also where only one is met again."""
+    walker = Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    call, inner, *_ = FUNCTIONS
+    for offset in (5, 9):
+        made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset}).teach(rules)
+    stack = made_stack([inner, call], ENTRY, TOP, {}, varying={call: 7})
+    assert walker.walk(stack) == stack.chain
+    made_stack([inner, call], INTERRUPT, TOP - 40, {}, varying={call: 12}).teach(rules)
+    for offset in (5, 9, 30):
+        made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset}).teach(rules)
+        assert walker.walk(made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset})) is None
+    assert walker.walk(made_stack([inner, call], INTERRUPT, TOP - 40, {}, varying={call: 12})) is None
 
 
 def test_a_stack_deeper_than_is_kept_is_cut(library: ctypes.CDLL) -> None:
