@@ -37,6 +37,12 @@ static __always_inline u64 stack_word(struct kernel_scratch *scratch, u64 at)
 	return scratch->window[at / 8 % (KERNEL_WINDOW / 8)];
 }
 
+/* Returns whether a word could be a return address: the kernel and its modules lie in the last 2 GB. */
+static __always_inline int is_text(u64 word)
+{
+	return word >> 31 == 0x1ffffffff;
+}
+
 /* Returns whether rules lead through the whole stack. */
 static __always_inline int walk_by_rules(struct kernel_scratch *scratch, u32 point)
 {
@@ -61,8 +67,8 @@ static __always_inline int walk_by_rules(struct kernel_scratch *scratch, u32 poi
 		if (kind == KERNEL_RULE_ALIGNED) {
 			u64 further = stack_word(scratch, at + 8), rule_further = rule_of(further);
 
-			/* Either could be it. */
-			if (rule && rule_further)
+			/* Either could be it, also where the true one is not known yet. */
+			if (rule && is_text(further))
 				return 0;
 			if (!rule) {
 				at += 8;
@@ -71,6 +77,9 @@ static __always_inline int walk_by_rules(struct kernel_scratch *scratch, u32 poi
 			}
 		}
 		if (!rule)
+			return 0;
+		/* What is always at one place is where stacks end; any other address there may be of an earlier call. */
+		if (kind == KERNEL_RULE_PLACE && KERNEL_RULE(rule) != KERNEL_RULE_END)
 			return 0;
 		scratch->addresses[depth] = address;
 		id = mix(id, address);

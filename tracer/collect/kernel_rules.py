@@ -103,6 +103,9 @@ class KernelRules:
         addresses: as the kernel found them, innermost first, without the tracing's own. words: u64 (n,), the memory of
         the stack from context on.
         """
+        if context % STACK_BYTES + len(words) * WORD < STACK_BYTES:
+            # What lies beyond the copy may seem to lie in it, where calls that have ended were.
+            return
         chain: list[int] = []
         for address in addresses:
             chain.append(address)
@@ -112,9 +115,11 @@ class KernelRules:
         at = context // WORD
         if places and places[0]:
             self._note(RULE_BEGIN + point, {place * WORD for place in places[0]}, set(), begins=True)
-        for here, after, address in zip(places, places[1:], chain, strict=False):
+        for here, after, address, caller in zip(places, places[1:], chain, chain[1:], strict=False):
+            # Only entries always lie in one place for all that they call.
+            spots = after if self.role(caller) is Role.END else []
             self._note(address, {(later - first) * WORD for first in here for later in after if later > first},
-                       {(at + later) % (STACK_BYTES // WORD) + 1 for later in after})
+                       {(at + later) % (STACK_BYTES // WORD) + 1 for later in spots})
         if chain and len(places) == len(chain) and self.role(chain[-1]) is Role.END:
             self._end(chain[-1], [context // WORD + place for place in places[-1]])
 
@@ -169,17 +174,19 @@ class KernelRules:
 
     def _explain(self, key: int, known: int, distances: set[int]) -> bool:
         """Have a rule of another kind, where the distance is not always the same; return whether one fits."""
-        if key in self._aligned:
-            return known + WORD in distances
+        if key in self._aligned and known + WORD in distances:
+            return True
         # A function that aligns its stack to 16 bytes, called from where that takes a word more or not.
         lower = next((one for one in (known, known - WORD) if {one, one + WORD} & distances), None)
-        if lower is not None:
+        if lower is not None and key not in self._aligned:
             self._aligned.add(key)
             self._install(key, RULE_ALIGNED | lower << 8, lower)
             return True
         # The kernel begins each system call at another offset (randomize_kstack_offset), below what is always there.
         if len(self._spots[key]) == 1:
             spot = next(iter(self._spots[key]))
+            # Two offsets may differ by a word, as if the function aligned its stack.
+            self._aligned.discard(key)
             self._placed.add(key)
             self._install(key, RULE_PLACE | spot << 8, spot)
             return True

@@ -67,8 +67,8 @@ class Learner(KernelRules):
         self.table = Table()
         super().__init__(self.table, lambda address: NAMES.get(address, "plain"))  # type: ignore[arg-type]
 
-    def stack(self, chain: Sequence[int], lies: Mapping[int, int], *, context: int = CONTEXT, words: int = 128) -> None:
-        memory = np.zeros(words, np.uint64)
+    def stack(self, chain: Sequence[int], lies: Mapping[int, int], *, context: int = CONTEXT) -> None:
+        memory = np.zeros((STACK_BYTES - context % STACK_BYTES) // WORD, np.uint64)
         for place, word in lies.items():
             memory[place] = word
         self.learn(POINT, chain, memory, context)
@@ -271,7 +271,7 @@ def test_known_distances_tell_places_apart(learner: Learner) -> None:
 def test_each_point_begins_elsewhere(learner: Learner) -> None:
     """Tracepoints have different numbers of arguments, so each has a beginning of its own."""
     learner.stack([A, B], {5: A, 9: B})
-    words = np.zeros(32, np.uint64)
+    words = np.zeros(128, np.uint64)
     words[[7, 11]] = A, B
     learner.learn(POINT + 1, [A, B], words, CONTEXT)
     assert (learner.begin, learner.distance(RULE_BEGIN + POINT + 1), learner.distance(A)) == (5, 7, 4)
@@ -309,6 +309,15 @@ def test_two_distances_that_stay_in_doubt_are_both_tried(learner: Learner) -> No
         assert A not in learner.table.rules
     learner.stack([A, B], {5: A, 9: B, 10: B})
     assert learner.table.rules[A] == RULE_ALIGNED | 4 * WORD << 8
+
+
+def test_a_place_is_not_believed_while_there_are_two(learner: Learner) -> None:
+    """Where a stale copy of the entry lies in the same place each time, neither is taken for the true one."""
+    for place in (5, 6, 4):
+        learner.stack([A, ENTRY], {place: A, 19: ENTRY, 21: ENTRY})
+    assert learner.distance(A) == 15
+    learner.stack([A, ENTRY], {1: A, 19: ENTRY, 21: ENTRY})
+    assert A not in learner.table.rules
 
 
 def test_an_end_in_several_places_is_one_anywhere(learner: Learner) -> None:
@@ -349,7 +358,8 @@ def test_frames_on_another_stack_have_no_distance(learner: Learner) -> None:
 def test_an_empty_stack_teaches_nothing(learner: Learner) -> None:
     """No addresses, or no memory, are no error."""
     learner.stack([], {1: A})
-    learner.stack([A, ENTRY], {}, words=0)
+    learner.stack([A, ENTRY], {})
+    learner.learn(POINT, [A, ENTRY], np.zeros(0, np.uint64), CONTEXT)
     assert learner.table.rules == {} and len(learner) == 0
 
 
@@ -448,7 +458,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         part("records.h", r"^enum stack_end \{.*?^\};$"), part("kernel_maps.h", r"^struct kernel_scratch \{.*?^\};$"),
         part("sites.c", r"^#define SPREAD .*?$"), c_function("unwind.h", "mask_of_zero"), c_function("sites.c", "rule_in"),
         c_function("sites.c", "rule_of"), c_function("kernel_stack.c", "mix"), c_function("kernel_stack.c", "number_of"),
-        c_function("kernel_stack.c", "stack_word"), c_function("kernel_stack.c", "walk_by_rules"), WALK]))
+        c_function("kernel_stack.c", "stack_word"), c_function("kernel_stack.c", "is_text"), c_function("kernel_stack.c", "walk_by_rules"), WALK]))
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "walk.so", folder / "walk.c"], check=True)
     return ctypes.CDLL(str(folder / "walk.so"))
 
@@ -538,7 +548,7 @@ def teach_all_that_moves(rules: KernelRules) -> None:
     made_stack(plain[:1], INTERRUPT, END_PLACES[INTERRUPT][1], {}).teach(rules)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(dice=st.randoms(use_true_random=False), count=st.integers(1, 10), pool=st.sampled_from([(*FUNCTIONS, DEEP), (*[*FUNCTIONS][:4], DEEP)]))
 def test_the_walk_gives_the_true_stack_or_nothing(library: ctypes.CDLL, dice: Random, count: int, pool: tuple[int, ...]) -> None:
     """Whatever was learnt, and whatever earlier calls have left on stacks, also such as reach beyond their copies."""
@@ -566,7 +576,7 @@ def test_a_long_trace_is_walked_by_rules_mostly_and_never_wrong(library: ctypes.
     assert not found[0] and sum(found[-100:]) > 90
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(dice=st.randoms(use_true_random=False), count=st.integers(1, 10))
 def test_what_moves_is_walked_truly_or_not_at_all(library: ctypes.CDLL, dice: Random, count: int) -> None:
     """With functions that align their stack and system calls at random offsets, all known, whatever else was left there."""
@@ -580,7 +590,7 @@ def test_what_moves_is_walked_truly_or_not_at_all(library: ctypes.CDLL, dice: Ra
         assert walker.walk(stack) in (None, stack.chain)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(dice=st.randoms(use_true_random=False), chain=st.lists(st.sampled_from(MOVING), min_size=1, max_size=8))
 def test_what_moves_is_walked_by_rules(library: ctypes.CDLL, dice: Random, chain: list[int]) -> None:
     """Where nothing else was left, each stack of what is known is walked, at offsets and alignments never seen together."""
@@ -606,7 +616,7 @@ def test_a_long_trace_of_what_moves_is_walked_by_rules_mostly(library: ctypes.CD
     assert not found[0] and sum(found[-100:]) > 90
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=30)
 @given(chains=st.lists(st.lists(st.sampled_from([*FUNCTIONS]), min_size=1, max_size=8), min_size=1, max_size=4), end=st.sampled_from([*END_PLACES]))
 def test_what_was_seen_without_doubt_is_walked_by_rules(library: ctypes.CDLL, chains: list[list[int]], end: int) -> None:
     """On stacks that hold nothing else, each that was seen once is found from then on: the faster way is taken at all."""
@@ -645,8 +655,11 @@ def test_a_function_that_aligns_its_stack_is_walked_either_way(library: ctypes.C
     for room in rooms:
         stack = made_stack([others[0], aligned, others[1]], ENTRY, TOP, {}, varying={aligned: room})
         assert walker.walk(stack) == stack.chain
-    at = TOP - DISTANCES[others[1]]
-    stack = made_stack([others[0], aligned, others[1]], ENTRY, TOP, {at - 1: others[3]}, varying={aligned: 4})
+    # What was left a word below the true address leads to the same entry.
+    true, left = next((one, other) for one in others[1:] for other in others[1:] if DISTANCES[other] == DISTANCES[one] + 1)
+    made_stack([others[0], true], ENTRY, TOP, {}).teach(rules)
+    made_stack([others[0], left], ENTRY, TOP, {}).teach(rules)
+    stack = made_stack([others[0], aligned, true], ENTRY, TOP, {TOP - DISTANCES[left]: left}, varying={aligned: 4})
     assert walker.walk(stack) is None
     # A third distance: nothing is there before it is learnt, and afterwards there is no rule any more.
     third = made_stack([others[0], aligned, others[4]], ENTRY, TOP, {}, varying={aligned: 12})
@@ -682,6 +695,54 @@ def test_what_is_called_from_two_places_has_no_place(library: ctypes.CDLL) -> No
         made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset}).teach(rules)
         assert walker.walk(made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset})) is None
     assert walker.walk(made_stack([inner, call], INTERRUPT, TOP - 40, {}, varying={call: 12})) is None
+
+
+@pytest.mark.parametrize("offsets", [(5, 6, 9), (6, 5, 9), (5, 9, 6), (5, 6, 5, 30)])
+def test_offsets_that_differ_by_a_word_are_no_alignment(library: ctypes.CDLL, offsets: tuple[int, ...]) -> None:
+    """Two offsets of system calls may lie as near as that by chance; the third one shows what they are."""
+    walker = Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    call, inner, *_ = FUNCTIONS
+    for offset in offsets:
+        made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset}).teach(rules)
+    for offset in (5, 6, 7, 12, 60):
+        stack = made_stack([inner, call], ENTRY, TOP, {}, varying={call: offset})
+        assert walker.walk(stack) == stack.chain
+
+
+def test_only_where_stacks_end_is_a_place(library: ctypes.CDLL) -> None:
+    """A caller that was met in one place only may be further out on another stack, and what lies between would be left out."""
+    walker = Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    varying, caller, between, *_ = FUNCTIONS
+    for room in (4, 9, 15):
+        made_stack([varying, caller], ENTRY, TOP, {}, varying={varying: room}).teach(rules)
+    assert walker.walk(made_stack([varying, between, caller], ENTRY, TOP, {}, varying={varying: 12})) is None
+    # The walk itself does not believe it either.
+    table = RuleTable(walker.buckets)
+    table.install(varying, RULE_PLACE | (TOP - DISTANCES[caller] + 1) << 8)
+    assert walker.walk(made_stack([varying, between, caller], ENTRY, TOP, {}, varying={varying: 12})) is None
+
+
+def test_an_unknown_address_in_the_other_place_counts(library: ctypes.CDLL) -> None:
+    """The true caller of a function that aligns its stack may be new, and what lies a word below it be left there."""
+    walker = Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    aligned, below, other, inner, *_ = FUNCTIONS
+    for room, outer in ((3, below), (4, other)):
+        made_stack([inner, aligned, outer], ENTRY, TOP, {}, varying={aligned: room}).teach(rules)
+    stale = {TOP - DISTANCES[below]: below}
+    stack = made_stack([inner, aligned, DEEP], ENTRY, TOP, stale, varying={aligned: 4, DEEP: DISTANCES[below] - 1})
+    assert walker.walk(stack) is None
+
+
+def test_a_copy_that_is_cut_teaches_nothing(library: ctypes.CDLL) -> None:
+    """What lies beyond it may seem to lie in it: calls that have ended leave their addresses there."""
+    walker = Walker(library)
+    rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
+    deep, outer, *_ = [DEEP, *FUNCTIONS]
+    made_stack([deep, outer], ENTRY, TOP, {TOP - DISTANCES[outer] - 900: outer}).teach(rules)
+    assert len(rules) == 0
 
 
 def test_a_stack_deeper_than_is_kept_is_cut(library: ctypes.CDLL) -> None:
