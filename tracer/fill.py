@@ -16,7 +16,7 @@ from tracer.collect.snapshot import Snapshot, gained
 from tracer.holdings import Sites, totals_of
 from tracer.judge.ranking import rank, relative_errors
 from tracer.judge.reachability import Kind
-from tracer.judge.verdict import LEAST_INTERVALS, Verdicts
+from tracer.judge.verdict import LEAST_INTERVALS, TABLE, Verdicts
 from tracer.kernel_settings import KernelSettings
 from tracer.looks import Looked
 from tracer.losses import LOSSES, Loss
@@ -34,10 +34,13 @@ from tracer.report.model import (
     Target,
     Totals,
 )
+from tracer.report.site_table import VERDICTS, SiteTable
 from tracer.settings import Settings
 
 SECOND = 1_000_000_000
 _MEANINGS = {loss.name: loss for loss in LOSSES}
+#: The code of each row of the table of verdicts.
+_CODES = np.array([VERDICTS.index(row.verdict.value) for row in TABLE], np.uint8)
 
 
 def fill_report(
@@ -69,36 +72,38 @@ def fill_report(
     notes_on says what the stacks that are shown lack. untraced: how many processes could not be, by reason.
     """
     snapshot = sites.snapshot
-    rows = rank(snapshot, settings.sort, settings.top, verdicts.expected if verdicts is not None else None)
+    order = rank(snapshot, settings.sort, len(snapshot), verdicts.expected if verdicts is not None else None)
+    rows = order[: settings.top]
     holders = _Holders(sites, rows, tracees)
     gains = _Gains(snapshot, earlier)
     errors = relative_errors(snapshot) if settings.sampling else None
-    findings = []
-    for number, row in enumerate(rows.tolist(), 1):
+
+    def finding(row: int, number: int) -> Finding:
         counters = snapshot.counters[row]
-        findings.append(
-            Finding(
-                rank=number,
-                pid=holders.main_pid(row),
-                bytes=int(snapshot.live_bytes[row]),
-                count=int(snapshot.live_count[row]),
-                allocated_bytes=int(counters["allocated_bytes"]),
-                allocated_count=int(counters["allocated_count"]),
-                freed_count=int(counters["freed_count"]),
-                oldest_s=_seconds(int(snapshot.oldest_ns[row])),
-                growth_bytes_per_s=gains.rate(row),
-                gained_bytes=gains.of_bytes(row),
-                gained_count=gains.of_count(row),
-                error=float(errors[row]) if errors is not None else None,
-                frames=sites.frames(row),
-                stacks=int(sites.stacks[row]),
-                processes=holders.number(row),
-                blocks=_blocks(snapshot, row) if settings.show_allocs else (),
-                **_opinion(verdicts, row),
-                reachability=_reachability(sites.kinds[row]) if looked is not None else None,
-                **more(row),
-            )
+        return Finding(
+            rank=number,
+            pid=holders.main_pid(row),
+            bytes=int(snapshot.live_bytes[row]),
+            count=int(snapshot.live_count[row]),
+            allocated_bytes=int(counters["allocated_bytes"]),
+            allocated_count=int(counters["allocated_count"]),
+            freed_count=int(counters["freed_count"]),
+            oldest_s=_seconds(int(snapshot.oldest_ns[row])),
+            growth_bytes_per_s=gains.rate(row),
+            gained_bytes=gains.of_bytes(row),
+            gained_count=gains.of_count(row),
+            error=float(errors[row]) if errors is not None else None,
+            frames=sites.frames(row),
+            stacks=int(sites.stacks[row]),
+            processes=holders.number(row),
+            blocks=_blocks(snapshot, row) if settings.show_allocs else (),
+            **_opinion(verdicts, row),
+            reachability=_reachability(sites.kinds[row]) if looked is not None else None,
+            **more(row),
         )
+
+    table = _table(snapshot, order, gains, verdicts, finding)
+    findings = table.findings(settings.top)
     targets = tuple(holders.target(each) for each in tracees)
     meanings = {**_MEANINGS, **losses_said}
     losses = tuple(
@@ -112,7 +117,7 @@ def fill_report(
         kernel=kernel,
         targets=targets,
         totals=totals_of(snapshot),
-        findings=tuple(findings),
+        findings=findings,
         losses=losses,
         complete=not any(meanings[loss.name].hides_bytes for loss in losses),
         total_error=_total_error(snapshot) if settings.sampling else None,
@@ -126,6 +131,28 @@ def fill_report(
         scans=looked.scans if looked is not None else (),
         pointers=pointed(list(zip(rows.tolist(), findings, strict=True))),
         memory=memory,
+        sites=table,
+    )
+
+
+def _table(snapshot: Snapshot, order: np.ndarray, gains: _Gains, verdicts: Verdicts | None,
+           finding: Callable[[int, int], Finding]) -> SiteTable:
+    """Return all sites of a snapshot as columns."""
+    counters, nothing = snapshot.counters, np.zeros(len(snapshot))
+    return SiteTable(
+        key=snapshot.identity,
+        bytes=snapshot.live_bytes,
+        count=snapshot.live_count,
+        allocated_bytes=counters["allocated_bytes"].astype(np.int64),
+        allocated_count=counters["allocated_count"].astype(np.int64),
+        freed_count=counters["freed_count"].astype(np.int64),
+        oldest_s=np.where(snapshot.oldest_ns >= 0, snapshot.oldest_ns / SECOND, np.nan),
+        growth=gains.rates(),
+        verdict=_CODES[verdicts.rows] if verdicts is not None else np.zeros(len(snapshot), np.uint8),
+        expected_loss=verdicts.expected if verdicts is not None else nothing,
+        slope=verdicts.facts.growth.slope if verdicts is not None else nothing,
+        order=order,
+        finding=finding,
     )
 
 
@@ -219,6 +246,10 @@ class _Gains:
 
     def of_count(self, row: int) -> int | None:
         return int(self._counts[row]) if self._seconds else None
+
+    def rates(self) -> np.ndarray:
+        """Return bytes per second of every row, f64 (n,), NaN where there is no snapshot before."""
+        return self._bytes / self._seconds if self._seconds else np.full(len(self._bytes), np.nan)
 
     def rate(self, row: int) -> float | None:
         return round(float(self._bytes[row]) / self._seconds, 3) if self._seconds else None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from symbolizer.symbolizer import Symbolizer
+from tracer.address_maps import AddressMaps
 from tracer.attach.objects import Objects
 from tracer.closing import ClosingNotes
 from tracer.collect.sites import SiteReader
@@ -50,6 +51,10 @@ class Reporter:
     closing: ClosingNotes
     misuses: MisuseCollector | None
     _earlier: tuple[int, Snapshot] | None = None
+    _maps: AddressMaps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._maps = AddressMaps(self.symbolizer)
 
     def report(self, members: Membership, *, last: bool) -> Report:
         """Return what is outstanding now. members: who also handles what the kernel side sends meanwhile."""
@@ -80,6 +85,7 @@ class Reporter:
             pointed=self._pointed(sites, looked),
             memory=self.memory.heads(roster.running, sites),
         )
+        report = replace(report, mappings=self._maps.of(roster.running))
         # Of this one the next report wants the sums only.
         self._earlier = (began, replace(sites.snapshot, blocks=None, members=None))
         # Until there is something new to name, which is seldom, nothing needs to wait for it in memory.

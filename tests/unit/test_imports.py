@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bpf", "symbolizer", "tracer")
 
 BASE = ("tracer.settings", "tracer.kernel_settings", "tracer.errors", "tracer.records", "tracer.losses", "tracer.limits")
-SESSION = ("tracer.session", "tracer.kernel_session", "tracer.kernel_cross", "tracer.kernel_report", "tracer.kernel_names", "tracer.closing", "tracer.containers", "tracer.events", "tracer.fill", "tracer.gate", "tracer.holdings",
+#: What reads recordings: it needs neither root nor BCC.
+RECORDED = ("tracer.store", "tracer.columns", "tracer.recorder", "tracer.recording")
+SESSION = ("tracer.session", "tracer.address_maps", "tracer.kernel_session", "tracer.kernel_cross", "tracer.kernel_report", "tracer.kernel_names", "tracer.closing", "tracer.containers", "tracer.events", "tracer.fill", "tracer.gate", "tracer.holdings",
            "tracer.listener", "tracer.looks", "tracer.memory_heads", "tracer.memory_watch", "tracer.pointed", "tracer.verdicts", "tracer.membership", "tracer.misuses", "tracer.poller", "tracer.reporter", "tracer.requirements", "tracer.naming", "tracer.roster", "tracer.stack_pool", "tracer.symbols",
            "tracer.pointer_names", "tracer.pointer_places", "tracer.stack_frames", "tracer.thread_locals")
 STAGES = ("tracer.attach", "tracer.collect", "tracer.judge", "tracer.report")
@@ -51,7 +53,8 @@ def trespasses(importers: Iterable[str], allowed: Iterable[str]) -> list[str]:
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for module, path in SOURCES.items() if is_in(module, importers)
         for line, name in imported(path.read_text(), SOURCES)
-        if is_in(name, PACKAGES) and not is_in(name, allowed)
+        # `tracer` itself is the version and nothing else.
+        if name != "tracer" and is_in(name, PACKAGES) and not is_in(name, allowed)
     ]
 
 
@@ -86,6 +89,11 @@ def test_report_sees_the_model() -> None:
     assert trespasses(["tracer.report"], ["tracer.report", "symbolizer.frame"]) == []
 
 
+def test_a_recording_needs_no_tracer() -> None:
+    """What writes and reads recordings imports the report's model and the symbolizer, and nothing that traces."""
+    assert trespasses(RECORDED, [*RECORDED, "tracer.errors", "tracer.report", "symbolizer"]) == []
+
+
 def test_session_does_not_know_the_command_line() -> None:
     """session, and fill which belongs to it, import everything but the command line."""
     assert trespasses(SESSION, [*BASE, *SESSION, *STAGES, "bpf", "symbolizer"]) == []
@@ -101,7 +109,7 @@ def test_bcc_is_imported_in_few_places() -> None:
 
 def test_every_module_has_its_place() -> None:
     """A module that no rule above speaks of would be free of them all."""
-    places = ["bpf", "symbolizer", *BASE, *SESSION, *STAGES, "tracer.cli"]
+    places = ["bpf", "symbolizer", *BASE, *RECORDED, *SESSION, *STAGES, "tracer.cli"]
     assert [module for module in SOURCES if module != "tracer" and not is_in(module, places)] == []
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": "tracer.cli.demo",
     "doctor": "tracer.cli.doctor",
     "kernel": "tracer.cli.kernel",
+    "report": "tracer.cli.report",
     "run": "tracer.cli.run",
 }
 DEFAULT = "tracer.cli.trace"

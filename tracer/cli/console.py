@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 
@@ -10,6 +9,8 @@ from symbolizer.demangle import demangle
 from tracer.attach.links import PlannedProbe
 from tracer.attach.start import Prepared
 from tracer.attach.tracee import Attached
+from tracer.cli.recorded import Record
+from tracer.errors import ExitCode
 from tracer.listener import Listener, TraceLine
 from tracer.report import json, text
 from tracer.report.model import Report
@@ -83,18 +84,22 @@ def describe_probe(probe: PlannedProbe) -> str:
     return f"{demangle(probe.function.symbol)}+{probe.site.offset:#x}{cost}{returns}{exits}"
 
 
-def show_trace(settings: Settings, prepared: Prepared) -> int:
-    """Run the session that was prepared until it is over; return the exit code. Raises LeaktraceError."""
+def show_trace(settings: Settings, prepared: Prepared, record: str | None = None) -> int:
+    """Run the session that was prepared until it is over; record: the file to record to. Return the exit code.
+
+    Raises LeaktraceError.
+    """
     console = Console(settings)
     write = WRITERS[settings.format]
-    with Session(settings, console.listener(), prepared) as session:
+    with Session(settings, console.listener(), prepared) as session, Record(record, settings) as recorded:
         stop_on_signals(session)
         session.ends_with_process = True
         console.say(f"attached by {session.way}; Ctrl-C ends with a last report")
         for report in session.reports():
             write(report, sys.stdout)
+            recorded.write(report)
             console.losses(report)
         if settings.verbose:
             console.say(f"the maps hold {session.kernel_bytes() / 1e6:.0f} MB of kernel memory")
     sys.stdout.flush()
-    return os.EX_OK
+    return recorded.exit_code(ExitCode.DONE)

@@ -167,10 +167,11 @@ def _trace(options: dict[str, Any], gate: Gate, write: Callable[[Report], None])
     """Run the command to its end; return the last report and the command's exit code. write: one that is asked for."""
     growth = any("growth_bytes_per_s" in each.needs for each in gate.budgets)
     names = {"words", "budgets", "error_exitcode", "suppressions", "no_default_suppressions", "print_suppressions",
-             "baseline", "ignore_children", "junit", "sarif", "github", "output", "top"}
+             "baseline", "ignore_children", "junit", "sarif", "github", "output", "top", "record"}
     settings = options_.build_settings(
         {name: value for name, value in options.items() if name not in names}
-        | {"command": tuple(options["words"]), "top": ALL, "interval": GROWTH_INTERVAL if growth else NEVER,
+        | {"command": tuple(options["words"]), "top": ALL,
+           "interval": GROWTH_INTERVAL if growth or options["record"] else NEVER,
            "keep_ended": True, "older_ms": 0 if any("oldest_s" in each.needs for each in gate.budgets) else None})
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     prepared = prepare(settings)
@@ -181,11 +182,13 @@ def _trace(options: dict[str, Any], gate: Gate, write: Callable[[Report], None])
     pass_signals_on(command, stop)
     # What takes long to import is imported while the compiler works.
     from tracer.cli.console import Console
+    from tracer.cli.recorded import Record
     from tracer.session import Session
 
     console = Console(settings)
     last = None
-    with Session(settings, console.listener(quiet=not settings.verbose), prepared) as session:
+    with (Session(settings, console.listener(quiet=not settings.verbose), prepared) as session,
+          Record(options["record"], settings) as recorded):
         stop.append(session.stop)
         session.ends_with_process = True
         session.on_command_end = lambda others: console.say(
@@ -194,6 +197,7 @@ def _trace(options: dict[str, Any], gate: Gate, write: Callable[[Report], None])
         signal.signal(REPORT_NOW, lambda *_: session.ask())
         for report in session.reports():
             last = report
+            recorded.write(report)
             if report.asked_for and not report.last:
                 write(report)
         status = command.wait()

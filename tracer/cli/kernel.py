@@ -65,6 +65,7 @@ sources = options_.together(
               help="Also compare with the kernel's own books: memory allocation profiling, or kmemleak.")
 @click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="json: one document per report and line, schema leaktrace/1.")
+@options_.saving
 @options_.gating
 @click.option("--output", type=click.Path(), metavar="FILE",
               help="With a command: write the report here and not to standard error.")
@@ -111,7 +112,7 @@ def start(options: dict[str, Any]) -> int:
                          "Name one behind --.")
     from tracer.cli.kernel_running import show
 
-    return show(settings)
+    return show(settings, options["record"])
 
 
 def build_settings(options: dict[str, Any]) -> KernelSettings:

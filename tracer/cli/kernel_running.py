@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from typing import Any
 
 from tracer.cli import gated
 from tracer.cli.kernel import build_settings
+from tracer.cli.recorded import Record
+from tracer.errors import ExitCode
 from tracer.gate import Gate
 from tracer.kernel_session import KernelSession, stop_on_signals
 from tracer.kernel_settings import KernelSettings
@@ -26,15 +27,20 @@ def say(line: str) -> None:
     print(f"leaktrace: {line}", file=sys.stderr, flush=True)
 
 
-def show(settings: KernelSettings) -> int:
-    """Print reports until the trace is over; return the exit code. Raises LeaktraceError."""
+def show(settings: KernelSettings, record: str | None = None) -> int:
+    """Print reports until the trace is over; record: the file to record to. Return the exit code.
+
+    Raises LeaktraceError.
+    """
     write = WRITERS[settings.format]
     told: dict[str, int] = {}
-    with KernelSession(settings, Listener(progress=say if settings.verbose else lambda _: None)) as session:
+    with (KernelSession(settings, Listener(progress=say if settings.verbose else lambda _: None)) as session,
+          Record(record, settings) as recorded):
         stop_on_signals(session)
         say(f"tracing the kernel: {', '.join(settings.sources)}; Ctrl-C ends with a last report")
         for report in session.reports():
             write(report, sys.stdout)
+            recorded.write(report)
             for loss in report.losses:
                 if told.get(loss.name) != loss.count:
                     told[loss.name] = loss.count
@@ -44,22 +50,24 @@ def show(settings: KernelSettings) -> int:
             say(f"{by_rules / max(1, by_rules + by_kernel):.1%} of {by_rules + by_kernel} stacks by learnt distances")
             say(f"the maps hold {session.kernel_bytes() / 1e6:.0f} MB of kernel memory")
     sys.stdout.flush()
-    return os.EX_OK
+    return recorded.exit_code(ExitCode.DONE)
 
 
 def trace_command(options: dict[str, Any], gate: Gate, write: Callable[[Report], None]) -> tuple[Report | None, int]:
     """Trace the kernel while a command runs; return the last report, with all sites, and the command's exit code."""
     growth = any("growth_bytes_per_s" in each.needs for each in gate.budgets)
     settings = replace(build_settings(options), top=gated.ALL)
-    if not growth:
+    if not growth and not options["record"]:
         settings = replace(settings, interval=gated.NEVER)
     last = None
-    with KernelSession(settings, Listener(progress=say if settings.verbose else lambda _: None)) as session:
+    with (KernelSession(settings, Listener(progress=say if settings.verbose else lambda _: None)) as session,
+          Record(options["record"], settings) as recorded):
         assert session.command is not None
         gated.pass_signals_on(session.command, [session.stop])
         signal.signal(gated.REPORT_NOW, lambda *_: session.ask())
         for report in session.reports():
             last = report
+            recorded.write(report)
             if report.asked_for and not report.last:
                 write(report)
         status = session.command.wait()

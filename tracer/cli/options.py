@@ -97,6 +97,11 @@ selecting = together(
                  help="Trace all processes in this container, by id or name (docker, podman, containerd, Kubernetes)."),
 )
 
+saving = together(
+    click.option("--record", type=click.Path(dir_okay=False), metavar="FILE",
+                 help="Also record all sites of each report, for `leaktrace report` and `leaktrace diff`."),
+)
+
 recording = together(
     click.option("--max-outstanding", type=Positive(whole=True, maximum=1 << 28), default=1_000_000, show_default=True,
                  metavar="N", help="Room for this many live blocks."),

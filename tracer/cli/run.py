@@ -30,6 +30,7 @@ from tracer.errors import UsageError
               help="Show this many of the sites that did not fail.")
 @options_.sampling
 @options_.allocators
+@options_.saving
 @options_.recording
 @click.option("-v", "--verbose", is_flag=True, help="Say where each probe sits and how long things take.")
 def command(**options: Any) -> int:

@@ -20,7 +20,7 @@ from tracer.settings import AttachWay, Settings
 KERNEL_ONLY = ("percpu", "wa_missing_free")
 #: What a trace of the kernel knows of this command's options.
 SHARED = ("interval", "count", "show_allocs", "older_ms", "min_size", "max_size", "top", "sort", "duration", "format",
-          "max_outstanding", "max_stacks", "depth", "raw_stacks", "verbose", "ebpf", "hash_map")
+          "max_outstanding", "max_stacks", "depth", "raw_stacks", "verbose", "ebpf", "hash_map", "record")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -46,6 +46,7 @@ SHARED = ("interval", "count", "show_allocs", "older_ms", "min_size", "max_size"
 @click.option("-d", "--duration", type=Positive(whole=False), metavar="SECONDS", help="End after this time.")
 @click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="json: one document per report and line, schema leaktrace/1.")
+@options_.saving
 @options_.recording
 @click.option("-v", "--verbose", is_flag=True, help="Say where each probe sits and how long reports take.")
 @click.option("--ebpf", is_flag=True, help="Print the C program, and end.")
@@ -69,7 +70,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:
         if options.pop(flag):
             raise UsageError(f"--{flag.replace('_', '-')} is for the kernel's allocations, and a process is named.",
                              "Leave one of them out.")
-    ebpf = options.pop("ebpf")
+    ebpf, record = options.pop("ebpf"), options.pop("record")
     settings = build_settings(options)
     if ebpf:
         import bpf
@@ -78,7 +79,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:
         return 0
     from tracer.cli.running import run_trace
 
-    return run_trace(settings)
+    return run_trace(settings, record)
 
 
 def _trace_kernel(options: dict[str, Any], ctx: click.Context) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from symbolizer.frame import Frame
 from tracer.report.cross_model import CrossNote
 from tracer.report.memory_model import MemoryHead
 from tracer.report.misuse_model import Misuses
+
+if TYPE_CHECKING:
+    from tracer.report.site_table import SiteTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +204,32 @@ class LossNote:
 
 
 @dataclass(frozen=True, slots=True)
+class MappedFile:
+    """A file that a process has mapped executable at [start, end); offset: of start in the file."""
+
+    start: int
+    end: int
+    offset: int
+    path: str
+    build_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddressMap:
+    """What code one process has mapped."""
+
+    pid: int
+    files: tuple[MappedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One moment of one trace. notes: one sentence each on what its stacks lack, and what would bring it.
 
     misuses: frees that are wrong, None where they were not asked for.
     untraced: processes that should have been traced and were not, by reason. follows: processes come and go.
-    asked_for: by a signal. sources, cross_checks: of a trace of the kernel.
+    asked_for: by a signal. sources, cross_checks: of a trace of the kernel. mappings: of the processes that run.
+    findings: the first of the sites, which are None in a report that was made of findings only.
     """
 
     taken: datetime
@@ -230,6 +254,8 @@ class Report:
     memory: tuple[MemoryHead, ...] = ()
     sources: tuple[SourceTotal, ...] = ()
     cross_checks: tuple[CrossNote, ...] = ()
+    mappings: tuple[AddressMap, ...] | None = ()
+    sites: SiteTable | None = field(default=None, compare=False, repr=False)
 
 
 class Outcome(StrEnum):
