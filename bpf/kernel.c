@@ -163,8 +163,12 @@ static __always_inline int allocated(void *ctx, u64 key, u64 size, u64 extra, st
 	scratch = take_scratch(size);
 	if (!scratch)
 		return 0;
+#ifdef SEVERAL_NODES
 	if (about->node == ANY_NODE)
 		about->node = bpf_get_numa_node_id();
+#else
+	about->node = 0;
+#endif
 	record.site = kernel_site_of(ctx, scratch, config, about, size);
 	scratch->busy = 0;
 	record.born_ns = bpf_ktime_get_ns();
@@ -197,6 +201,16 @@ static __always_inline u64 function_argument(void *ctx, u32 number)
 	argument_of(ctx, number, &value);
 	return value;
 }
+
+/* The same of a program behind a kprobe, which is given the registers (struct pt_regs): di, si and dx. */
+static __always_inline u64 register_argument(void *ctx, u32 number)
+{
+	return ((volatile u64 *)ctx)[14 - number];
+}
+
+/* by_kprobe: a constant. */
+#define ENTRY_ARGUMENT(by_kprobe, ctx, number) \
+	((by_kprobe) ? register_argument(ctx, number) : function_argument(ctx, number))
 #endif
 
 /* Who has allocated is said by name when it may be long gone. */

@@ -49,10 +49,15 @@ RECORD_SIZE(struct kernel_site, 72);
 #define KERNEL_RULE_END 2  /* the last one; it lies at this place in its stack, in words from 1, 0 for any */
 #define KERNEL_RULE_ALIGNED 3 /* so many bytes, or a word more: a function that aligns its stack to 16 bytes */
 #define KERNEL_RULE_PLACE 4   /* the next one lies at this place in its stack, in words from 1: randomized offsets */
+#define KERNEL_RULE_STALE 5   /* no address that stacks lead through, but what calls that have ended left there */
 #define KERNEL_RULE(rule) ((rule) & 0xff)
 #define KERNEL_RULE_VALUE(rule) ((rule) >> 8)
 /* In place of an address: from the program's arguments to the first return address. No address is that small. */
 #define KERNEL_RULE_BEGIN(point) (0x100 + (point))
+
+/* The kernel's code and its modules', up to MODULES_END (Documentation/arch/x86/x86_64/mm.rst). */
+#define KERNEL_TEXT 0xffffffff80000000
+#define KERNEL_TEXT_BYTES 0x7f000000
 
 /* Kernel stacks on x86-64 (THREAD_SIZE, IRQ_STACK_SIZE): so large, and aligned to that. */
 #define KERNEL_STACK 16384

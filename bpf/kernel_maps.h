@@ -53,6 +53,8 @@ BPF_F_TABLE("array", u32, struct block_bucket, blocks, 1, MMAPABLE);
 #endif
 BPF_TABLE("hash", u64, struct outstanding, overflow, 1);
 BPF_TABLE("hash", u64, u32, site_of_stack, 1);
+/* By their ids, the sites that were found last. Sites live as long as the trace. */
+BPF_TABLE("array", u32, u32, latest_sites, 1);
 BPF_TABLE("hash", u32, u32, claimed, 1);
 BPF_TABLE("percpu_array", u32, struct kernel_cpu, kernel_cpus, 1);
 BPF_TABLE("percpu_array", u32, struct kernel_scratch, kernel_scratch, 1);

@@ -66,13 +66,14 @@ static __always_inline void bulk_freed(u64 cache, u64 count, u64 objects)
 }
 #ifdef FUNCTIONS
 /* kmem_cache_free_bulk(cache, count, objects) */
-PROGRAMS(cache_free_bulk, POINT_CACHE_FREE_BULK, function_argument(ctx, 2),
-	 bulk_freed(function_argument(ctx, 0), function_argument(ctx, 1), key))
+#define BULK_ARGUMENT(ctx, number) ENTRY_ARGUMENT(CACHE_FREE_BULK_BY_KPROBE, ctx, number)
+PROGRAMS(cache_free_bulk, POINT_CACHE_FREE_BULK, BULK_ARGUMENT(ctx, 2),
+	 bulk_freed(BULK_ARGUMENT(ctx, 0), BULK_ARGUMENT(ctx, 1), key))
 
 /* kvfree_call_rcu(): the object is freed when nobody can read it any more. */
 static __always_inline u64 object_for_rcu(void *ctx)
 {
-	u64 head = function_argument(ctx, 0), object = function_argument(ctx, 1);
+	u64 head = ENTRY_ARGUMENT(KFREE_RCU_BY_KPROBE, ctx, 0), object = ENTRY_ARGUMENT(KFREE_RCU_BY_KPROBE, ctx, 1);
 
 #ifdef RCU_OFFSET
 	/* Before 6.4 it is given how far into the object the head lies, and the object only where there is no head. */

@@ -7,10 +7,10 @@
  * to a word that is no known return address, or not to the place where stacks end; then the kernel walks.
  */
 
-/* Of stacks that rules lead through, one in so many is walked by the kernel too, to compare. */
-#define CHECKED_PART 1023
+/* Of stacks that rules lead through, one in so many is walked by the kernel too, to compare. Primes: loads have rhythms. */
+#define CHECKED_PART 1021
 /* Of those for which they do not, while nothing about them is new, one in so many is sent to learn from. */
-#define RELEARNT_PART 255
+#define RELEARNT_PART 251
 
 static __always_inline u64 mix(u64 id, u64 word)
 {
@@ -37,10 +37,16 @@ static __always_inline u64 stack_word(struct kernel_scratch *scratch, u64 at)
 	return scratch->window[at / 8 % (KERNEL_WINDOW / 8)];
 }
 
-/* Returns whether a word could be a return address: the kernel and its modules lie in the last 2 GB. */
+/* Returns whether a word could be a return address: the kernel and its modules lie in the last 2 GB, but for the end. */
 static __always_inline int is_text(u64 word)
 {
-	return word >> 31 == 0x1ffffffff;
+	return word - KERNEL_TEXT < KERNEL_TEXT_BYTES;
+}
+
+/* Returns whether a word with this rule, 0 for none, could be the return address that is looked for. */
+static __always_inline int could_be_next(u64 word, u64 rule)
+{
+	return is_text(word) && KERNEL_RULE(rule) != KERNEL_RULE_STALE;
 }
 
 /* Returns whether rules lead through the whole stack. */
@@ -68,15 +74,15 @@ static __always_inline int walk_by_rules(struct kernel_scratch *scratch, u32 poi
 			u64 further = stack_word(scratch, at + 8), rule_further = rule_of(further);
 
 			/* Either could be it, also where the true one is not known yet. */
-			if (rule && is_text(further))
+			if (could_be_next(address, rule) == could_be_next(further, rule_further))
 				return 0;
-			if (!rule) {
+			if (!could_be_next(address, rule)) {
 				at += 8;
 				address = further;
 				rule = rule_further;
 			}
 		}
-		if (!rule)
+		if (!rule || KERNEL_RULE(rule) == KERNEL_RULE_STALE)
 			return 0;
 		/* What is always at one place is where stacks end; any other address there may be of an earlier call. */
 		if (kind == KERNEL_RULE_PLACE && KERNEL_RULE(rule) != KERNEL_RULE_END)
@@ -195,6 +201,25 @@ static __always_inline u32 new_kernel_site(struct kernel_scratch *scratch, u64 i
 	return index;
 }
 
+/* Returns the site that has an id, 0 if none has it: where it was last, which costs a tenth of a look into the hash. */
+static __always_inline u32 known_site(u64 id)
+{
+	u32 place = id % LATEST_SITES, index, *known, *latest = latest_sites.lookup(&place);
+	struct stack *stack;
+
+	if (!latest)
+		return 0;
+	index = *latest;
+	stack = stacks.lookup(&index);
+	if (index && stack && stack->id == id)
+		return index;
+	known = site_of_stack.lookup(&id);
+	if (!known)
+		return 0;
+	*latest = *known;
+	return *known;
+}
+
 /* Returns the site of an allocation, 0 if there is no room for another one. */
 static __always_inline u32 kernel_site_of(void *ctx, struct kernel_scratch *scratch, struct kernel_config *config,
 					  struct kernel_site *about, u64 bytes)
@@ -206,8 +231,7 @@ static __always_inline u32 kernel_site_of(void *ctx, struct kernel_scratch *scra
 	*(volatile u64 *)&scratch->context = (u64)ctx;
 	by_rules = walk_by_rules(scratch, point);
 	if (by_rules) {
-		scratch->by_rules++;
-		check = !(bpf_get_prandom_u32() & CHECKED_PART);
+		check = !(++scratch->by_rules % CHECKED_PART);
 		scratch->checked = scratch->id;
 	}
 	if (!by_rules || check) {
@@ -221,11 +245,11 @@ static __always_inline u32 kernel_site_of(void *ctx, struct kernel_scratch *scra
 	}
 	id = mix(mix(scratch->id, about->cache ^ (u64)about->gfp << 32 ^ about->order),
 		 (u64)about->source << 32 ^ about->node << 8 ^ scratch->ended);
-	known = site_of_stack.lookup(&id);
-	if (known) {
-		if (!by_rules && !(bpf_get_prandom_u32() & RELEARNT_PART))
+	index = known_site(id);
+	if (index) {
+		if (!by_rules && !(scratch->by_kernel % RELEARNT_PART))
 			send_stack(scratch, point, skip);
-		return *known;
+		return index;
 	}
 	if (!by_rules)
 		send_stack(scratch, point, skip);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from tracer import limits
 from tracer.settings import INITIAL_PID_NAMESPACE
@@ -13,6 +14,10 @@ RING_BYTES = 4 << 20
 #: Names of processes that have ended.
 PROCESS_NAMES = 16_384
 PROCESSES = 1024
+#: Sites that are found without a hash; a power of two.
+LATEST_SITES = 16_384
+#: Which nodes of NUMA there can be; one alone is "0".
+NODES = Path("/sys/devices/system/node/possible")
 #: Areas that are being made: from where their size is known to where vmalloc returns.
 AREAS = 1024
 
@@ -39,6 +44,9 @@ class KernelSettings:
     max_size: int | None = None
     sort: str = "loss"
     format: str = "text"
+    #: As in Settings.
+    color: str = "auto"
+    exact_bytes: bool = False
     max_outstanding: int = 1_000_000
     max_stacks: int = 32_768
     depth: int = 64
@@ -81,6 +89,7 @@ class KernelSettings:
             "blocks": self.block_buckets,
             # Preallocated, unlike that of programs: it must allocate nothing while it is in use.
             "overflow": max(64, int(self.max_outstanding * (limits.OVERFLOW_SHARE / 4 if atomics else 1))),
+            "latest_sites": LATEST_SITES,
             "kernel_config": 1,
             "orders": 32,
             "kernel_scratch": 4,
@@ -102,7 +111,10 @@ class KernelSettings:
             "RULE_BUCKET_BITS": limits.RULE_BUCKET_BITS,
             "STACK_COPY": 1024,
             "RING_BYTES": RING_BYTES,
+            "LATEST_SITES": LATEST_SITES,
         }
+        if _has_nodes():
+            flags["SEVERAL_NODES"] = None
         namespace = os.stat("/proc/self/ns/pid")
         if self.pids and namespace.st_ino != INITIAL_PID_NAMESPACE:
             flags |= {"PID_NAMESPACE_DEVICE": namespace.st_dev, "PID_NAMESPACE_INODE": namespace.st_ino}
@@ -117,3 +129,11 @@ class KernelSettings:
         if self.max_size is not None:
             flags["MAX_SIZE"] = self.max_size
         return flags
+
+
+def _has_nodes() -> bool:
+    """Return whether memory may be from several nodes of NUMA."""
+    try:
+        return NODES.read_text().strip() != "0"
+    except OSError:
+        return False

@@ -26,7 +26,7 @@ class Point:
     program: str
     target: str
     kind: str = "tracepoint"
-    """tracepoint, or entry or return of a function."""
+    """tracepoint; entry or return of a function, by a trampoline; kprobe: entry of a function, by a breakpoint."""
     without: str | None = None
     """What is not covered if the kernel refuses it; None if the trace cannot do without it."""
     is_twofold: bool = True
@@ -35,7 +35,9 @@ class Point:
     @property
     def programs(self) -> tuple[str, ...]:
         """The programs in bpf/kernel.c, the first one first."""
-        return (self.program, f"{self.program}{AGAIN}") if self.is_twofold else (self.program,)
+        # Of kprobes the kernel skips the second one, too.
+        twofold = self.is_twofold and self.kind != "kprobe"
+        return (self.program, f"{self.program}{AGAIN}") if twofold else (self.program,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +49,39 @@ class Points:
     coverage: tuple[str, ...]
 
 
-def find_points(btf: Btf, sources: Sequence[str], traceable: Callable[[str], bool]) -> Points:
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What programs can be attached to, of a kernel's functions by name: returns; and how entries: a Point's kind."""
+
+    returns: Callable[[str], bool]
+    entries: Callable[[str], str | None]
+
+    def entry(self, program: str, target: str, without: str | None = None) -> Point | None:
+        """Return the point at the entry of a function, None where there can be none."""
+        kind = self.entries(target)
+        return Point(program, target, kind, without) if kind is not None else None
+
+
+#: No program can be attached to any function.
+NO_HOOKS = Hooks(lambda _: False, lambda _: None)
+
+
+def find_points(btf: Btf, sources: Sequence[str], hooks: Hooks) -> Points:
     """Return the points of sources ("slab", "pages", "percpu", "vmalloc").
 
-    traceable: whether programs can be attached to a kernel function. Raises CannotTrace naming what is missing.
+    Raises CannotTrace naming what is missing.
     """
     points: list[Point] = []
     definitions: dict[str, int | None] = {}
     coverage: list[str] = []
     for source in sources:
-        found, defined, covered = _FINDERS[source](btf, traceable)
+        found, defined, covered = _FINDERS[source](btf, hooks)
         points += found
         definitions |= defined
         coverage += covered
     return Points(tuple(points), definitions, tuple(coverage))
 
 
-Traceable = Callable[[str], bool]
 _Found = tuple[list[Point], dict[str, int | None], list[str]]
 
 
@@ -75,7 +93,7 @@ def _require(btf: Btf, name: str, source: str) -> tuple[str, ...]:
     return arguments
 
 
-def _slab(btf: Btf, traceable: Traceable) -> _Found:
+def _slab(btf: Btf, hooks: Hooks) -> _Found:
     points, definitions = [], _cache_layout(btf)
     for name in ("kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node"):
         arguments = btf.tracepoint(name)
@@ -98,13 +116,15 @@ def _slab(btf: Btf, traceable: Traceable) -> _Found:
     for name in ("kfree", "kmem_cache_free"):
         _require(btf, name, "slab objects")
         points.append(Point(name, name))
-    functions = [Point("cache_free_bulk", "kmem_cache_free_bulk", "entry", BULK_UNSEEN),
-                 Point("kvfree_call_rcu", "kvfree_call_rcu", "entry", BULK_UNSEEN)]
-    if not all(traceable(point.target) for point in functions):
+    bulk = hooks.entry("cache_free_bulk", "kmem_cache_free_bulk", BULK_UNSEEN)
+    rcu = hooks.entry("kvfree_call_rcu", "kvfree_call_rcu", BULK_UNSEEN)
+    if bulk is None or rcu is None:
         return points, definitions, [BULK_UNSEEN]
     if (btf.function("kvfree_call_rcu") or ("", ""))[1] != "void *":
         definitions["RCU_OFFSET"] = None
-    return points + functions, definitions | {"FUNCTIONS": None}, []
+    definitions |= {"FUNCTIONS": None, "CACHE_FREE_BULK_BY_KPROBE": int(bulk.kind == "kprobe"),
+                    "KFREE_RCU_BY_KPROBE": int(rcu.kind == "kprobe")}
+    return [*points, bulk, rcu], definitions, []
 
 
 def _cache_layout(btf: Btf) -> dict[str, int | None]:
@@ -113,7 +133,7 @@ def _cache_layout(btf: Btf) -> dict[str, int | None]:
     return {name: at for name, at in found.items() if at is not None}
 
 
-def _pages(btf: Btf, _traceable: Traceable) -> _Found:
+def _pages(btf: Btf, _hooks: Hooks) -> _Found:
     for name in ("mm_page_alloc", "mm_page_free"):
         _require(btf, name, "pages")
     size = btf.struct_size("page")
@@ -124,7 +144,7 @@ def _pages(btf: Btf, _traceable: Traceable) -> _Found:
     return [Point("mm_page_alloc", "mm_page_alloc"), Point("mm_page_free", "mm_page_free")], {"PAGE_STRUCT": size}, []
 
 
-def _percpu(btf: Btf, _traceable: Traceable) -> _Found:
+def _percpu(btf: Btf, _hooks: Hooks) -> _Found:
     arguments = _require(btf, "percpu_alloc_percpu", "memory per processor")
     _require(btf, "percpu_free_percpu", "memory per processor")
     sizes = [at for at, kind in enumerate(arguments) if kind == "size_t"]
@@ -137,14 +157,16 @@ def _percpu(btf: Btf, _traceable: Traceable) -> _Found:
     return [Point(name, name) for name in ("percpu_alloc_percpu", "percpu_free_percpu")], definitions, []
 
 
-def _vmalloc(btf: Btf, traceable: Traceable) -> _Found:
+def _vmalloc(btf: Btf, hooks: Hooks) -> _Found:
+    freed = hooks.entry("vfree_enter", "vfree")
     for inner in ("__vmalloc_node_range_noprof", "__vmalloc_node_range", "__vmalloc_node_noprof", "__vmalloc_node"):
         arguments = btf.function(inner)
-        if arguments is None or not traceable(inner) or not traceable("vfree"):
+        if arguments is None or freed is None or not hooks.returns(inner):
             continue
-        points = [Point("vmalloc_return", inner, "return"), Point("vfree_enter", "vfree", "entry")]
+        points = [Point("vmalloc_return", inner, "return"), freed]
         definitions: dict[str, int | None] = {"VMALLOC_RETURN": len(arguments),
-                                              "VMALLOC_GFP": _first(arguments, "gfp_t")}
+                                              "VMALLOC_GFP": _first(arguments, "gfp_t"),
+                                              "VFREE_BY_KPROBE": int(freed.kind == "kprobe")}
         if btf.tracepoint("alloc_vmap_area"):
             points.append(Point("area_size", "alloc_vmap_area", is_twofold=False))
             definitions["AREA_SIZES"] = None

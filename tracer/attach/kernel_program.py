@@ -14,11 +14,12 @@ import numpy as np
 import bpf
 from symbolizer.cache_folder import default_folder
 from tracer import records
-from tracer.attach import bpf_syscall
+from tracer.attach import bpf_syscall, perf_event
 from tracer.attach.btf import Btf
 from tracer.attach.compiler import compiled
 from tracer.attach.kernel import CAPABILITIES
-from tracer.attach.kernel_points import Point, Points, find_points, possible_processors
+from tracer.attach.kernel_hooks import hooks_of
+from tracer.attach.kernel_points import NO_HOOKS, Point, Points, find_points, possible_processors
 from tracer.attach.loader import LoadedObject
 from tracer.attach.object_cache import ObjectCache
 from tracer.collect import kernel_records
@@ -35,31 +36,9 @@ NESTING = 4
 _COMM_BYTES = 16
 
 
-def is_traceable(btf: Btf, name: str) -> bool:
-    """Return whether a program can be attached to a function of this kernel, by trying one that does nothing.
-
-    It needs BPF trampolines, which some kernels are built without, a user who may, and arguments that the kernel knows
-    how to hand over.
-    """
-    function = btf.function_id(name)
-    if function is None:
-        return False
-    opened: list[int] = []
-    try:
-        opened.append(bpf_syscall.load_program(bpf_syscall.RETURN_0, bpf_syscall.BPF_TRACE_FEXIT,
-                                               bpf_syscall.BPF_PROG_TYPE_TRACING, "leaktrace", function))
-        opened.append(bpf_syscall.attach_tracing(opened[0]))
-    except OSError:
-        return False
-    finally:
-        for fd in reversed(opened):
-            os.close(fd)
-    return True
-
-
 def program_text(settings: KernelSettings) -> str:
     """Return the C of a trace of the kernel that has atomics and whose functions are not traced. Raises CannotTrace."""
-    found = find_points(Btf.of_kernel(), settings.sources, lambda _: False)
+    found = find_points(Btf.of_kernel(), settings.sources, NO_HOOKS)
     return bpf.source(settings.definitions(atomics=True) | found.definitions, bpf.KERNEL_PARTS)
 
 
@@ -70,7 +49,7 @@ class KernelProgram:
         """Compile and load it; nothing is attached yet. Raises CannotTrace."""
         self.settings = settings
         self._btf = Btf.of_kernel()
-        self.found: Points = find_points(self._btf, settings.sources, lambda name: is_traceable(self._btf, name))
+        self.found: Points = find_points(self._btf, settings.sources, hooks_of(self._btf))
         self.coverage: tuple[str, ...] = self.found.coverage
         text = bpf.source(settings.definitions(atomics=atomics) | self.found.definitions, bpf.KERNEL_PARTS)
         entries = settings.map_entries(atomics=atomics)
@@ -150,6 +129,8 @@ class KernelProgram:
     def _load(self, point: Point, program: str) -> int:
         if point.kind == "tracepoint":
             return self._loaded.load_as(program, bpf_syscall.BPF_PROG_TYPE_RAW_TRACEPOINT)
+        if point.kind == "kprobe":
+            return self._loaded.load_as(program, bpf_syscall.BPF_PROG_TYPE_KPROBE)
         kind = bpf_syscall.BPF_TRACE_FENTRY if point.kind == "entry" else bpf_syscall.BPF_TRACE_FEXIT
         return self._loaded.load_as(program, bpf_syscall.BPF_PROG_TYPE_TRACING, kind,
                                     self._btf.function_id(point.target) or 0)
@@ -158,6 +139,8 @@ class KernelProgram:
         try:
             if point.kind == "tracepoint":
                 self._links.append(bpf_syscall.open_raw_tracepoint(program, point.target))
+            elif point.kind == "kprobe":
+                self._links.append(perf_event.attach_kprobe(program, point.target))
             else:
                 self._links.append(bpf_syscall.attach_tracing(program))
         except OSError as problem:

@@ -1,4 +1,4 @@
-"""Uprobes as perf events, for kernels without multi-uprobes (before 6.6): one event per probe.
+"""Uprobes and kprobes as perf events, for kernels that have nothing better: one event per probe.
 
 Layout from the kernel's include/uapi/linux/perf_event.h (struct perf_event_attr).
 """
@@ -6,6 +6,7 @@ Layout from the kernel's include/uapi/linux/perf_event.h (struct perf_event_attr
 from __future__ import annotations
 
 import ctypes as ct
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -19,6 +20,7 @@ PERF_EVENT_IOC_ENABLE = 0x2400
 PERF_EVENT_IOC_SET_BPF = 0x40042408
 PERF_FLAG_FD_CLOEXEC = 8
 UPROBE_DEVICE = Path("/sys/bus/event_source/devices/uprobe")
+KPROBE_DEVICE = Path("/sys/bus/event_source/devices/kprobe")
 
 
 class _PerfEventAttr(ct.Structure):
@@ -32,7 +34,8 @@ class _PerfEventAttr(ct.Structure):
         ("flags", ct.c_uint64),
         ("wakeup_events", ct.c_uint32),
         ("bp_type", ct.c_uint32),
-        ("uprobe_path", ct.c_uint64),
+        # config1 and config2: of a uprobe its file, of a kprobe its function; the offset in that.
+        ("probe_path", ct.c_uint64),
         ("probe_offset", ct.c_uint64),
         ("branch_sample_type", ct.c_uint64),
         ("sample_regs_user", ct.c_uint64),
@@ -64,10 +67,30 @@ def attach_uprobe(program: int, path: str, offset: int, pid: int, *, returns: bo
         config=1 if returns else 0,
         sample_period=1,
         wakeup_events=1,
-        uprobe_path=ct.addressof(name),
+        probe_path=ct.addressof(name),
         probe_offset=offset,
     )
-    fd: int = _libc.syscall(SYS_PERF_EVENT_OPEN, ct.byref(attributes), pid, -1, -1, PERF_FLAG_FD_CLOEXEC)
+    return _attach(program, attributes, pid, -1)
+
+
+def attach_kprobe(program: int, function: str, device: Path = KPROBE_DEVICE) -> int:
+    """Run program (an fd) at the entry of a kernel function, on all processors; return the event's fd.
+
+    Raises OSError, ENODEV where the kernel has no kprobes.
+    """
+    try:
+        kind = int((device / "type").read_text())
+    except (OSError, ValueError):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
+    name = ct.create_string_buffer(function.encode())
+    attributes = _PerfEventAttr(type=kind, size=ct.sizeof(_PerfEventAttr), sample_period=1, wakeup_events=1,
+                                probe_path=ct.addressof(name))
+    # The event is of one processor; its program runs on all (kprobe_perf_func() in kernel/trace/trace_kprobe.c).
+    return _attach(program, attributes, -1, 0)
+
+
+def _attach(program: int, attributes: _PerfEventAttr, pid: int, processor: int) -> int:
+    fd: int = _libc.syscall(SYS_PERF_EVENT_OPEN, ct.byref(attributes), pid, processor, -1, PERF_FLAG_FD_CLOEXEC)
     if fd < 0:
         raise OSError(ct.get_errno(), os.strerror(ct.get_errno()))
     try:

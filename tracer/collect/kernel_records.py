@@ -33,7 +33,9 @@ MISS = struct.Struct("<HHIQQ")
 COPY_BYTES = 8192
 #: Kernel stacks are so large, and aligned to that.
 STACK_BYTES = 16384
+#: The kernel's code and its modules' begin here, and have so much room.
+TEXT, TEXT_BYTES = 0xFFFFFFFF_80000000, 0x7F000000
 #: enum: kinds of rules, in the lowest byte.
-RULE_STEP, RULE_END, RULE_ALIGNED, RULE_PLACE = 1, 2, 3, 4
+RULE_STEP, RULE_END, RULE_ALIGNED, RULE_PLACE, RULE_STALE = 1, 2, 3, 4, 5
 #: Keys below any address: from a program's arguments to the first return address.
 RULE_BEGIN = 0x100

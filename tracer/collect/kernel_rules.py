@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -18,14 +19,19 @@ from tracer.collect.kernel_records import (
     RULE_BEGIN,
     RULE_END,
     RULE_PLACE,
+    RULE_STALE,
     RULE_STEP,
     STACK_BYTES,
+    TEXT,
+    TEXT_BYTES,
 )
 from tracer.collect.rule_table import RuleTable
 
 WORD = 8
 #: Stacks after which it is believed that neither of two distances can be ruled out.
 ENOUGH = 8
+#: Words beside addresses that are none: so many are noted. There are some hundred in a kernel.
+MOST_STALE = 4096
 #: The tracing itself has fewer frames than this.
 MOST_OWN = 6
 
@@ -65,27 +71,44 @@ def own_frames(roles: Sequence[Role]) -> int:
     return after if after > first else 0
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What all stacks so far leave possible for the way from one address to the next, distances in bytes.
+
+    constant: those that every stack allows. lower: those of which every stack allows this one or a word more. spots:
+    where in its stack the next address may always lie, in words from 1, while that is an end.
+    """
+
+    constant: set[int]
+    lower: set[int]
+    spots: set[int]
+    doubts: int = 0
+    """Stacks that allowed two constant distances which differ by a word."""
+    varies: bool = False
+    """Nothing fits: stacks through this address are left to the kernel."""
+
+
 class KernelRules:
-    """The rules of one trace. name_of: the function that a return address leads back to."""
+    """The rules of one trace. name_of: the function that a return address leads back to.
+
+    The sets of what is possible are made of places that nothing has ruled out but the order of the addresses, so what
+    is true stays in them. What other rules say of a stack only helps to choose among what is left: a rule that is
+    wrong must not make others agree with it.
+    """
 
     def __init__(self, table: RuleTable, name_of: Callable[[int], str | None]) -> None:
         self._table = table
         self._name_of = name_of
         self._roles: dict[int, Role] = {}
-        self._known: dict[int, int] = {}
-        #: Distances that each address may have, while there are several.
-        self._possible: dict[int, set[int]] = {}
-        self._varying: set[int] = set()
-        #: Those whose distance is one of two, and those whose next address always lies at the same place of its stack.
-        self._aligned: set[int] = set()
-        self._placed: set[int] = set()
-        #: How often two distances that differ by a word were both possible.
-        self._doubts: dict[int, int] = {}
-        #: Where in its stack the next address may lie, in words from 1.
-        self._spots: dict[int, set[int]] = {}
+        self._seen: dict[int, _Seen] = {}
+        #: Every address that ever was on a stack.
+        self._frames: set[int] = set()
+        self._stale = 0
+        #: Rules as they are installed.
+        self._rules: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._rules)
 
     def role(self, address: int) -> Role:
         """Return what the function of a return address means for a stack."""
@@ -111,112 +134,131 @@ class KernelRules:
             chain.append(address)
             if self.role(address) is Role.END:
                 break
-        places = self._agreeing(chain, feasible(chain, words))
+        self._frames.update(chain)
+        for address in chain:
+            if self._rules.get(address) == RULE_STALE:
+                self._set(address, 0)
+        places = feasible(chain, words)
+        if not places:
+            return
+        likely = self._agreeing(point, chain, places)
         at = context // WORD
-        if places and places[0]:
-            self._note(RULE_BEGIN + point, {place * WORD for place in places[0]}, set(), begins=True)
-        for here, after, address, caller in zip(places, places[1:], chain, chain[1:], strict=False):
+        self._note_beginning(RULE_BEGIN + point, {place * WORD for place in places[0]},
+                             {place * WORD for place in likely[0]})
+        for index, address in enumerate(chain[: len(places) - 1]):
             # Only entries always lie in one place for all that they call.
-            spots = after if self.role(caller) is Role.END else []
-            self._note(address, {(later - first) * WORD for first in here for later in after if later > first},
-                       {(at + later) % (STACK_BYTES // WORD) + 1 for later in spots})
-        if chain and len(places) == len(chain) and self.role(chain[-1]) is Role.END:
-            self._end(chain[-1], [context // WORD + place for place in places[-1]])
+            ends = self.role(chain[index + 1]) is Role.END
+            self._note(address, _distances(places, index), _distances(likely, index),
+                       {(at + later) % (STACK_BYTES // WORD) + 1 for later in places[index + 1]} if ends else set())
+        self._note_stale(chain, likely, words)
+        if len(places) == len(chain) and self.role(chain[-1]) is Role.END:
+            self._end(chain[-1], [at + place for place in likely[-1]])
 
-    def _agreeing(self, chain: Sequence[int], places: list[list[int]]) -> list[list[int]]:
-        """Return the places without those that known distances rule out; as they were where those leave none."""
+    def _agreeing(self, point: int, chain: Sequence[int], places: list[list[int]]) -> list[list[int]]:
+        """Return the places without those that rules rule out; as they were where those leave none."""
         left = [set(each) for each in places]
+        begin = self._rules.get(RULE_BEGIN + point)
+        if begin is not None and (begin >> 8) // WORD in left[0]:
+            left[0] = {(begin >> 8) // WORD}
         for order in (range(len(left) - 1), reversed(range(len(left) - 1))):
             for index in order:
-                known = self._known.get(chain[index])
-                if known is None or chain[index] in self._aligned or chain[index] in self._placed:
+                rule = self._rules.get(chain[index], 0)
+                if rule & 0xFF != RULE_STEP:
                     continue
-                words = known // WORD
+                words = (rule >> 8) // WORD
                 left[index] &= {place - words for place in left[index + 1]}
                 left[index + 1] &= {place + words for place in left[index]}
         return [sorted(each) for each in left] if all(left) else places
 
-    def _note(self, key: int, distances: set[int], spots: set[int], *, begins: bool = False) -> None:
-        """Note the distances, in bytes, that one stack leaves possible, and the places of the next address."""
-        if key in self._varying or not distances:
-            return
-        if not begins:
-            self._spots[key] = self._spots.get(key, spots) & spots
-        known = self._known.get(key)
-        if key in self._placed:
-            if not self._spots[key]:
-                self._give_up(key)
-            return
-        if known is not None and known not in distances:
-            if begins:
-                # Where programs begin changes with what else is attached there.
-                self._forget(key)
-                self._possible.pop(key, None)
-            elif not self._explain(key, known, distances):
-                self._give_up(key)
-                return
-            else:
-                return
-        possible = self._possible.get(key)
-        # None left: the way of before was another one, or an address was not where it seemed to be.
-        left = (distances & possible if possible else distances) or distances
-        self._possible[key] = left
-        if self._known.get(key) is not None:
-            return
-        if len(left) == 1:
-            self._install(key, RULE_STEP | next(iter(left)) << 8, next(iter(left)))
-        elif left == {min(left), min(left) + WORD}:
-            self._doubts[key] = self._doubts.get(key, 0) + 1
-            if self._doubts[key] == ENOUGH and not begins:
+    def _note_stale(self, chain: Sequence[int], places: Sequence[Sequence[int]], words: np.ndarray) -> None:
+        """Note what lies where the next address could lie, too, if it never was one.
+
+        Most of it is what calls of other functions have left; else each of these stacks would be left to the kernel.
+        """
+        for address, here, after in zip(chain, places, places[1:], strict=False):
+            rule = self._rules.get(address, 0)
+            if rule & 0xFF != RULE_ALIGNED or len(here) != 1 or len(after) != 1:
+                continue
+            near = here[0] + (rule >> 8) // WORD
+            other = near + 1 if after[0] == near else near
+            word = int(words[other]) if other < len(words) else 0
+            known = word in self._frames or word in self._rules
+            if word - TEXT in range(TEXT_BYTES) and not known and self._stale < MOST_STALE:
+                self._stale += 1
+                self._set(word, RULE_STALE)
+
+    def _note_beginning(self, key: int, distances: set[int], likely: set[int]) -> None:
+        seen = self._seen.get(key)
+        if seen is None or not seen.constant & distances:
+            # Where programs begin changes with what else is attached there.
+            seen = self._seen[key] = _Seen(distances, set(), set())
+        seen.constant &= distances
+        self._set(key, _step(seen, likely, self._rules.get(key, 0)))
+
+    def _note(self, key: int, distances: set[int], likely: set[int], spots: set[int]) -> None:
+        """Note the distances that one stack leaves possible, those that are likely, and places of the next address."""
+        lower = distances | {distance - WORD for distance in distances if distance > WORD}
+        seen = self._seen.setdefault(key, _Seen(distances, lower, spots))
+        seen.constant &= distances
+        seen.lower &= lower
+        seen.spots &= spots
+        seen.doubts += _is_pair(seen.constant)
+        self._set(key, self._rule(key, seen, likely))
+
+    def _rule(self, key: int, seen: _Seen, likely: set[int]) -> int:
+        """Return the rule that fits all that was seen, 0 where there is none, or not yet."""
+        if seen.varies:
+            return 0
+        if seen.constant:
+            if _is_pair(seen.constant) and seen.doubts >= ENOUGH:
                 # Both lead to a return address each time; where they do, the kernel walks.
-                self._aligned.add(key)
-                self._install(key, RULE_ALIGNED | min(left) << 8, min(left))
-
-    def _explain(self, key: int, known: int, distances: set[int]) -> bool:
-        """Have a rule of another kind, where the distance is not always the same; return whether one fits."""
-        if key in self._aligned and known + WORD in distances:
-            return True
-        # A function that aligns its stack to 16 bytes, called from where that takes a word more or not.
-        lower = next((one for one in (known, known - WORD) if {one, one + WORD} & distances), None)
-        if lower is not None and key not in self._aligned:
-            self._aligned.add(key)
-            self._install(key, RULE_ALIGNED | lower << 8, lower)
-            return True
+                return RULE_ALIGNED | min(seen.constant) << 8
+            return _step(seen, likely, self._rules.get(key, 0))
         # The kernel begins each system call at another offset (randomize_kstack_offset), below what is always there.
-        if len(self._spots[key]) == 1:
-            spot = next(iter(self._spots[key]))
-            # Two offsets may differ by a word, as if the function aligned its stack.
-            self._aligned.discard(key)
-            self._placed.add(key)
-            self._install(key, RULE_PLACE | spot << 8, spot)
-            return True
-        return False
-
-    def _give_up(self, key: int) -> None:
-        """Leave stacks through this address to the kernel."""
-        self._forget(key)
-        self._placed.discard(key)
-        self._varying.add(key)
+        # Two offsets may differ by a word, as if the function aligned its stack.
+        if len(seen.spots) == 1:
+            return RULE_PLACE | next(iter(seen.spots)) << 8
+        # A function that aligns its stack to 16 bytes, called from where that takes a word more or not.
+        if len(seen.lower) == 1:
+            return RULE_ALIGNED | next(iter(seen.lower)) << 8
+        seen.varies = not seen.lower and not seen.spots
+        return 0
 
     def _end(self, address: int, places: Sequence[int]) -> None:
         """places: words from address 0 on."""
         if len(places) != 1:
             return
-        place = places[0] % (STACK_BYTES // WORD) + 1
-        known = self._known.get(address)
-        if known is None:
-            self._install(address, RULE_END | place << 8, place)
-        elif known not in (0, place):
-            # It ends stacks of several kinds.
-            self._install(address, RULE_END, 0)
+        rule = RULE_END | (places[0] % (STACK_BYTES // WORD) + 1) << 8
+        # One that ends stacks in several places is an end anywhere.
+        self._set(address, rule if self._rules.get(address, rule) == rule else RULE_END)
 
-    def _install(self, key: int, rule: int, value: int) -> None:
-        self._known[key] = value
-        self._table.install(key, rule)
+    def _set(self, key: int, rule: int) -> None:
+        if rule == self._rules.get(key, 0):
+            return
+        if rule:
+            self._rules[key] = rule
+            self._table.install(key, rule)
+        else:
+            del self._rules[key]
+            self._table.remove([key])
 
-    def _forget(self, key: int) -> None:
-        self._known.pop(key, None)
-        self._table.remove([key])
+
+def _distances(places: Sequence[Sequence[int]], index: int) -> set[int]:
+    """Return the distances, in bytes, from an address's places to those of the next one."""
+    return {(later - first) * WORD for first in places[index] for later in places[index + 1] if later > first}
+
+
+def _is_pair(distances: set[int]) -> bool:
+    """Return whether these are two distances that differ by a word."""
+    return len(distances) == 2 and max(distances) - min(distances) == WORD
+
+
+def _step(seen: _Seen, likely: set[int], now: int) -> int:
+    """Return the rule of a constant distance: the only one, else what other rules leave, else as it is now; 0: none."""
+    for left in (seen.constant, seen.constant & likely):
+        if len(left) == 1:
+            return RULE_STEP | next(iter(left)) << 8
+    return now if now & 0xFF == RULE_STEP and now >> 8 in seen.constant else 0
 
 
 def feasible(chain: Sequence[int], words: np.ndarray) -> list[list[int]]:

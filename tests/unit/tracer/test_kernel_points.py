@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import bpf
 from tests.programs.made_btf import MadeKernel
 from tracer.attach.btf import STRUCT, Btf
-from tracer.attach.kernel_points import BULK_UNSEEN, NOT_GIVEN, Points, Traceable, find_points, possible_processors
+from tracer.attach.kernel_points import BULK_UNSEEN, NOT_GIVEN, Hooks, Points, find_points, possible_processors
 from tracer.collect.kernel_records import POINTS
 from tracer.errors import CannotTrace
 
@@ -43,14 +44,14 @@ BULK: Arguments = {"kmem_cache_free_bulk": ("struct kmem_cache *", "size_t", "vo
 VMALLOC: Arguments = {"vfree": ("void *",), "__vmalloc_node_range_noprof": RANGE, "__vmalloc_node_noprof": NODE}
 
 
-def nothing(_function: str) -> bool:
-    """No program can be attached to any function."""
-    return False
+def only(traceable: Callable[[str], bool]) -> Hooks:
+    """Programs can be attached by trampolines to the functions of which this is true."""
+    return Hooks(traceable, lambda name: "entry" if traceable(name) else None)
 
 
-def anything(_function: str) -> bool:
-    """Programs can be attached to all functions."""
-    return True
+NOTHING, ANYTHING = only(lambda _: False), only(lambda _: True)
+#: A kernel that hands few arguments over, and has kprobes.
+BY_KPROBES = Hooks(lambda _: True, lambda _: "kprobe")
 
 
 def types(tracepoints: Arguments, functions: Arguments | None = None, *, cache: bool = True, page: int = 64) -> Btf:
@@ -74,7 +75,7 @@ def names(found: Points) -> list[tuple[str, str, str]]:
 
 def test_slab_of_an_old_kernel() -> None:
     """Four tracepoints tell of slab objects, with sizes and without their cache; those without _node know no node."""
-    found = find_points(types(V5_10), ["slab"], nothing)
+    found = find_points(types(V5_10), ["slab"], NOTHING)
     assert [point.target for point in found.points] == [
         "kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node", "kfree", "kmem_cache_free"]
     for prefix, node in (("KMALLOC", NOT_GIVEN), ("KMALLOC_NODE", 5), ("KMEM_CACHE_ALLOC", NOT_GIVEN), ("KMEM_CACHE_ALLOC_NODE", 5)):
@@ -84,7 +85,7 @@ def test_slab_of_an_old_kernel() -> None:
 
 def test_slab_of_a_new_kernel() -> None:
     """Two tracepoints, of which one gives the cache in place of sizes: those are read from the cache."""
-    made = find_points(types(V6_12), ["slab"], nothing).definitions
+    made = find_points(types(V6_12), ["slab"], NOTHING).definitions
     assert {name: made[f"KMALLOC_{name}"] for name in ("REQUESTED", "SIZE", "CACHE", "GFP", "NODE")} == {
         "REQUESTED": 2, "SIZE": 3, "CACHE": NOT_GIVEN, "GFP": 4, "NODE": 5}
     assert {name: made[f"KMEM_CACHE_ALLOC_{name}"] for name in ("REQUESTED", "SIZE", "CACHE", "GFP", "NODE")} == {
@@ -96,30 +97,40 @@ def test_slab_of_a_new_kernel() -> None:
 def test_the_call_site_is_no_size() -> None:
     """On kernels that spell size_t out, it has the type of the call site, which comes first."""
     old = {**V5_10, "kmalloc": ("long unsigned int", "void *", "long unsigned int", "long unsigned int", "gfp_t")}
-    made = find_points(types(old), ["slab"], nothing).definitions
+    made = find_points(types(old), ["slab"], NOTHING).definitions
     assert (made["KMALLOC_REQUESTED"], made["KMALLOC_SIZE"]) == (2, 3)
 
 
 def test_objects_without_any_size() -> None:
     """Where neither the tracepoint nor the cache's layout tells a size, there is no trace."""
     with pytest.raises(CannotTrace, match="how large an object of kmem_cache_alloc is"):
-        find_points(types(V6_12, cache=False), ["slab"], nothing)
+        find_points(types(V6_12, cache=False), ["slab"], NOTHING)
 
 
 def test_functions_where_the_kernel_traces_them() -> None:
     """Bulk frees are seen through functions; where one of those cannot be traced, that is said."""
-    seen = find_points(types(V6_12, BULK), ["slab"], anything)
+    seen = find_points(types(V6_12, BULK), ["slab"], ANYTHING)
     assert names(seen)[-2:] == [("cache_free_bulk", "kmem_cache_free_bulk", "entry"), ("kvfree_call_rcu", "kvfree_call_rcu", "entry")]
     assert (seen.definitions["FUNCTIONS"], seen.coverage) == (None, ())
-    for traceable in (nothing, lambda name: name == "kmem_cache_free_bulk", lambda name: name == "kvfree_call_rcu"):
-        unseen = find_points(types(V6_12, BULK), ["slab"], traceable)
+    for hooks in (NOTHING, only(lambda name: name == "kmem_cache_free_bulk"), only(lambda name: name == "kvfree_call_rcu")):
+        unseen = find_points(types(V6_12, BULK), ["slab"], hooks)
         assert "FUNCTIONS" not in unseen.definitions and unseen.coverage == (BULK_UNSEEN,)
         assert all(point.kind == "tracepoint" for point in unseen.points)
 
 
+def test_kprobes_where_arguments_are_not_handed_over() -> None:
+    """Entries of functions are seen through kprobes then, each by one program, which looks in the registers."""
+    found = find_points(types(V5_10, BULK | VMALLOC), ["slab", "vmalloc"], BY_KPROBES)
+    entries = {point.target: point.programs for point in found.points if point.kind == "kprobe"}
+    assert entries == {"kmem_cache_free_bulk": ("cache_free_bulk",), "kvfree_call_rcu": ("kvfree_call_rcu",),
+                       "vfree": ("vfree_enter",)}
+    assert {found.definitions[f"{name}_BY_KPROBE"] for name in ("CACHE_FREE_BULK", "KFREE_RCU", "VFREE")} == {1}
+    assert not any("until they are given out again" in each for each in found.coverage)
+
+
 def test_a_trace_can_do_without_functions() -> None:
     """What is lost with a function that the kernel refuses in the end is known; a tracepoint must be there."""
-    points = find_points(types(V6_12, BULK), ["slab", "pages"], anything).points
+    points = find_points(types(V6_12, BULK), ["slab", "pages"], ANYTHING).points
     assert {point.without for point in points if point.kind != "tracepoint"} == {BULK_UNSEEN}
     assert {point.without for point in points if point.kind == "tracepoint"} == {None}
 
@@ -128,7 +139,7 @@ def test_what_is_freed_later_is_found_by_how_it_is_told() -> None:
     """Before Linux 6.4, kvfree_call_rcu is told how far into the object its head lies; since then, the object."""
     def is_offset(*arguments: str) -> bool:
         made = types(V6_12, BULK | {"kvfree_call_rcu": arguments})
-        return "RCU_OFFSET" in find_points(made, ["slab"], anything).definitions
+        return "RCU_OFFSET" in find_points(made, ["slab"], ANYTHING).definitions
 
     assert is_offset("struct callback_head *", "rcu_callback_t")
     assert not is_offset("struct callback_head *", "void *")
@@ -136,11 +147,11 @@ def test_what_is_freed_later_is_found_by_how_it_is_told() -> None:
 
 def test_pages_need_the_size_of_struct_page() -> None:
     """A page's number is worked out from where its struct lies."""
-    found = find_points(types(V6_12, page=56), ["pages"], nothing)
+    found = find_points(types(V6_12, page=56), ["pages"], NOTHING)
     assert names(found) == [("mm_page_alloc", "mm_page_alloc", "tracepoint"), ("mm_page_free", "mm_page_free", "tracepoint")]
     assert found.definitions == {"PAGE_STRUCT": 56}
     with pytest.raises(CannotTrace, match="struct page"):
-        find_points(types(V6_12, page=0), ["pages"], nothing)
+        find_points(types(V6_12, page=0), ["pages"], NOTHING)
 
 
 @pytest.mark.parametrize(("kernel", "expected"), [
@@ -149,42 +160,42 @@ def test_pages_need_the_size_of_struct_page() -> None:
 ])
 def test_memory_per_processor(kernel: dict[str, tuple[str, ...]], expected: dict[str, int]) -> None:
     """The last pointer is what the caller gets, the first size what was asked for, the third what it takes."""
-    made = find_points(types(kernel), ["percpu"], nothing).definitions
+    made = find_points(types(kernel), ["percpu"], NOTHING).definitions
     assert {name: made[f"PERCPU_{name}"] for name in expected} == expected
     assert made["PROCESSORS"] == possible_processors()
 
 
-@pytest.mark.parametrize(("traceable", "inner", "arguments"), [
-    (anything, "__vmalloc_node_range_noprof", {"VMALLOC_RETURN": 9, "VMALLOC_GFP": 4}),
-    (lambda name: "range" not in name, "__vmalloc_node_noprof", {"VMALLOC_RETURN": 5, "VMALLOC_GFP": 2}),
+@pytest.mark.parametrize(("hooks", "inner", "arguments"), [
+    (ANYTHING, "__vmalloc_node_range_noprof", {"VMALLOC_RETURN": 9, "VMALLOC_GFP": 4}),
+    (only(lambda name: "range" not in name), "__vmalloc_node_noprof", {"VMALLOC_RETURN": 5, "VMALLOC_GFP": 2}),
 ])
-def test_vmalloc_by_functions(traceable: Traceable, inner: str, arguments: dict[str, int]) -> None:
+def test_vmalloc_by_functions(hooks: Hooks, inner: str, arguments: dict[str, int]) -> None:
     """What a function returns stands behind its arguments; one with more than programs are handed has another before it."""
-    found = find_points(types(V6_12, VMALLOC), ["vmalloc"], traceable)
+    found = find_points(types(V6_12, VMALLOC), ["vmalloc"], hooks)
     assert names(found) == [("vmalloc_return", inner, "return"), ("vfree_enter", "vfree", "entry"),
                             ("area_size", "alloc_vmap_area", "tracepoint")]
-    assert found.definitions == arguments | {"AREA_SIZES": None}
+    assert found.definitions == arguments | {"AREA_SIZES": None, "VFREE_BY_KPROBE": 0}
     assert inner in found.coverage[0] and "ioremap" in found.coverage[0]
 
 
 def test_vmalloc_by_its_older_name() -> None:
     """Before allocations were profiled, the functions had no _noprof."""
     older = types(V5_10, {"vfree": ("void *",), "__vmalloc_node_range": RANGE})
-    found = find_points(older, ["vmalloc"], anything)
+    found = find_points(older, ["vmalloc"], ANYTHING)
     assert names(found) == [("vmalloc_return", "__vmalloc_node_range", "return"), ("vfree_enter", "vfree", "entry")]
     assert "AREA_SIZES" not in found.definitions, "it does not tell of areas either"
 
 
-@pytest.mark.parametrize(("functions", "traceable"), [
-    (VMALLOC, nothing), ({}, anything), (VMALLOC, lambda name: name != "vfree"), ({"vfree": ("void *",)}, anything),
+@pytest.mark.parametrize(("functions", "hooks"), [
+    (VMALLOC, NOTHING), ({}, ANYTHING), (VMALLOC, only(lambda name: name != "vfree")), ({"vfree": ("void *",)}, ANYTHING),
 ])
-def test_vmalloc_by_tracepoints(functions: Arguments, traceable: Traceable) -> None:
+def test_vmalloc_by_tracepoints(functions: Arguments, hooks: Hooks) -> None:
     """Without both functions, tracepoints tell of all areas; without those as well, there is none, and why is said."""
-    found = find_points(types(V6_12, functions), ["vmalloc"], traceable)
+    found = find_points(types(V6_12, functions), ["vmalloc"], hooks)
     assert [point.target for point in found.points] == ["alloc_vmap_area", "free_vmap_area_noflush"]
     assert found.definitions == {"VMAP_TRACEPOINTS": None} and "ioremap" in found.coverage[0]
     with pytest.raises(CannotTrace, match="neither") as raised:
-        find_points(types(V5_10, functions), ["vmalloc"], traceable)
+        find_points(types(V5_10, functions), ["vmalloc"], hooks)
     assert "--pages" in raised.value.remedy
 
 
@@ -196,25 +207,25 @@ def test_a_missing_tracepoint_is_named(source: str, missing: str) -> None:
     """A trace without it would be wrong, so there is none, and the sentence names it."""
     tracepoints = {name: arguments for name, arguments in V6_12.items() if name != missing}
     with pytest.raises(CannotTrace, match=rf"no tracepoint {missing},"):
-        find_points(types(tracepoints), [source], nothing)
+        find_points(types(tracepoints), [source], NOTHING)
 
 
 def test_sources_are_put_together() -> None:
     """All points of all sources, each source's constants, and what each does not cover."""
-    all_ = find_points(types(V6_12), ["slab", "pages", "percpu", "vmalloc"], nothing)
-    apart = [find_points(types(V6_12), [source], nothing) for source in ("slab", "pages", "percpu", "vmalloc")]
+    all_ = find_points(types(V6_12), ["slab", "pages", "percpu", "vmalloc"], NOTHING)
+    apart = [find_points(types(V6_12), [source], NOTHING) for source in ("slab", "pages", "percpu", "vmalloc")]
     assert all_.points == sum((each.points for each in apart), ())
     assert all_.definitions == {name: value for each in apart for name, value in each.definitions.items()}
     assert all_.coverage == sum((each.coverage for each in apart), ()) and len(all_.coverage) == 2
-    assert find_points(types({}), [], nothing) == Points((), {}, ())
+    assert find_points(types({}), [], NOTHING) == Points((), {}, ())
 
 
 def test_every_program_is_in_the_c() -> None:
     """Each point has its two programs in bpf/kernel.c, or its one, and each constant is looked at there."""
     text = bpf.source({}, bpf.KERNEL_PARTS)
     sources = ["slab", "pages", "percpu", "vmalloc"]
-    for found in (find_points(types(V6_12, BULK | VMALLOC), sources, anything), find_points(types(V5_10), sources[:3], nothing),
-                  find_points(types(V6_12), sources, nothing)):
+    for found in (find_points(types(V6_12, BULK | VMALLOC), sources, ANYTHING), find_points(types(V5_10), sources[:3], NOTHING),
+                  find_points(types(V6_12), sources, NOTHING)):
         for point in found.points:
             form = rf"(?:SLAB_)?PROGRAMS\({point.program}, " if point.is_twofold else rf"int {point.program}\("
             assert re.search(f"^{form}", text, re.MULTILINE), point

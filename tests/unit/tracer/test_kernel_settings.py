@@ -9,12 +9,21 @@ from pathlib import Path
 import pytest
 
 import bpf
-from tracer import limits
+from tracer import kernel_settings, limits
 from tracer.kernel_settings import RING_BYTES, KernelSettings
 from tracer.settings import INITIAL_PID_NAMESPACE, Settings
 
 MAPS_H = (Path(bpf.__file__).parent / "kernel_maps.h").read_text()
-CONSTANTS = {"KERNEL", "MAX_DEPTH", "KERNEL_FRAMES", "MAX_SITES", "MAX_SLOTS", "RULE_BUCKET_BITS", "STACK_COPY", "RING_BYTES"}
+CONSTANTS = {"KERNEL", "MAX_DEPTH", "KERNEL_FRAMES", "MAX_SITES", "MAX_SLOTS", "RULE_BUCKET_BITS", "STACK_COPY", "RING_BYTES", "LATEST_SITES"}
+
+
+@pytest.fixture(autouse=True)
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with one node of NUMA."""
+    path = tmp_path / "possible"
+    path.write_text("0\n")
+    monkeypatch.setattr(kernel_settings, "NODES", path)
+    return path
 
 
 @pytest.mark.parametrize(("chosen", "sources"), [
@@ -67,6 +76,14 @@ def test_definitions_of_a_plain_trace() -> None:
     """Nothing but what the C always needs: no filter costs anything that was not asked for."""
     assert set(KernelSettings().definitions(atomics=False)) == CONSTANTS
     assert set(KernelSettings().definitions(atomics=True)) == CONSTANTS | {"ATOMICS", "BLOCK_BUCKETS"}
+
+
+def test_nodes_are_asked_for_where_there_are_several(nodes: Path) -> None:
+    """One node is every block's; where it is not known how many there are, there is one."""
+    nodes.write_text("0-1\n")
+    assert "SEVERAL_NODES" in KernelSettings().definitions(atomics=False)
+    nodes.unlink()
+    assert "SEVERAL_NODES" not in KernelSettings().definitions(atomics=False)
 
 
 @pytest.mark.parametrize(("settings", "added"), [
