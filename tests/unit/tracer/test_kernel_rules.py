@@ -756,11 +756,12 @@ def test_an_address_that_varies_spoils_no_other(library: ctypes.CDLL) -> None:
     """A system call lies at random offsets, with copies of its address left above it: its function's distance is found."""
     walker = Walker(library)
     rules = KernelRules(RuleTable(walker.buckets), NAMES.get)
-    call, function, inner, *_ = FUNCTIONS
-    # On the first three, one distance fits all, and it is not the true one.
-    for offset, copies in ((60, (40, 18)), (30, (18,)), (51, (18,)), (44, (20,))):
+    call, function, another, inner, *_ = FUNCTIONS
+    # On the first four, one distance fits all, and it is not the true one.
+    for offset, caller, copies in ((60, another, (40, 18)), (30, another, (18,)), (51, function, (18,)),
+                                   (44, function, (18,)), (70, function, (20,)), (38, function, (33,))):
         left = {TOP - copy: call for copy in copies}
-        made_stack([inner, function, call], ENTRY, TOP, left, varying={call: offset}).teach(rules)
+        made_stack([inner, caller, call], ENTRY, TOP, left, varying={call: offset}).teach(rules)
     for offset, copy in ((57, 18), (25, 12), (70, 40)):
         stack = made_stack([inner, function, call], ENTRY, TOP, {TOP - copy: call}, varying={call: offset})
         assert walker.walk(stack) == stack.chain
