@@ -33,6 +33,27 @@ PROGRAMS(alloc_vmap_area, POINT_VMALLOC, KERNEL_KEY(SOURCE_VMALLOC, ctx->at[0]),
 	 if (!ctx->at[5] && ctx->at[1] > GUARD) area_allocated(ctx, key, ctx->at[1] - GUARD, ctx->at[1] - GUARD, 0))
 PROGRAMS(free_vmap_area_noflush, POINT_VFREE, KERNEL_KEY(SOURCE_VMALLOC, ctx->at[0]), freed(key))
 #endif
+#ifdef AREA_RETURN
+/* Where the area of a struct vmap_area begins; 0 of an error in its place. */
+static __always_inline u64 area_start(u64 area)
+{
+	u64 start = 0;
+
+	bpf_probe_read_kernel(&start, sizeof(start), (void *)(area + AREA_START));
+	return start;
+}
+
+static __always_inline void area_made(void *ctx, u64 key, u64 area, u64 size, u64 gfp)
+{
+	if (area_start(area) && size > GUARD)
+		area_allocated(ctx, key, size - GUARD, size - GUARD, gfp);
+}
+
+/* struct vmap_area *alloc_vmap_area(size, ...), at its return; free_vmap_area_noflush(area) */
+PROGRAMS(area_returned, POINT_VMALLOC, KERNEL_KEY(SOURCE_VMALLOC, area_start(ctx->at[AREA_RETURN])),
+	 area_made(ctx, key, ctx->at[AREA_RETURN], ctx->at[0], ctx->at[AREA_GFP]))
+PROGRAMS(area_freed, POINT_VFREE, KERNEL_KEY(SOURCE_VMALLOC, area_start(ctx->at[0])), freed(key))
+#endif
 #ifdef VMALLOC_RETURN
 #ifdef AREA_SIZES
 /* How much an area really takes: where it is made of large pages, more than whole pages of what was asked for. */

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,9 +29,7 @@ IS_GUEST = bool(os.environ.get("LEAKTRACE_GUEST"))
 PATIENCE = 300 if IS_GUEST else 60
 #: Seconds between reports: few, or more than any test takes, so that the one report is the last.
 OFTEN, NEVER = "2", "3600"
-ALWAYS = ("--slab", "--pages", "--percpu")
-#: Where the kernel does not tell of it, an attempt ends with this exit code.
-VMALLOC, CANNOT_TRACE = "--vmalloc", 3
+SOURCES = ("--slab", "--pages", "--percpu", "--vmalloc")
 ALL_SITES = "100000"
 
 
@@ -131,24 +128,12 @@ def leaky(_loaded: Leaky) -> Iterator[Leaky]:
         _loaded.do("free all")
 
 
-@cache
-def tells_of_vmalloc() -> bool:
-    """Return whether this kernel tells of vmalloc (5.10 does not, and says so)."""
-    words = [sys.executable, "-m", "tracer.cli", "kernel", VMALLOC, "0.1", "1"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode in (0, CANNOT_TRACE), done.stderr
-    assert done.returncode == 0 or "vfree" in done.stderr, done.stderr
-    return done.returncode == 0
-
-
 class KernelTrace:
     """A `leaktrace kernel` of all sources that runs, with its output in files."""
 
     def __init__(self, folder: Path, interval: str) -> None:
         self._out, self._err = folder / "stdout", folder / "stderr"
-        self.has_vmalloc = tells_of_vmalloc()
-        sources = (*ALWAYS, VMALLOC) if self.has_vmalloc else ALWAYS
-        words = [sys.executable, "-m", "tracer.cli", "kernel", *sources, "--format", "json", "-T", ALL_SITES,
+        words = [sys.executable, "-m", "tracer.cli", "kernel", *SOURCES, "--format", "json", "-T", ALL_SITES,
                  "--raw-stacks", interval]
         with self._out.open("w") as out, self._err.open("w") as err:
             self.process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err)

@@ -52,20 +52,10 @@ def test_what_is_held_is_reported_to_the_byte(
     leaky.do(f"free {kind} {leaky.held(kind).count // 3}")
     truth = leaky.held(kind)
     report = trace.report()
-    if source == "vmalloc":
-        skip_uncovered(trace, report, command)
     found = reported(report, function, source, truth)
     assert truth.count > 0 and same(found, truth, source), (found, truth)
     # Large blocks of the slab allocator are told twice by newer kernels: that is no free that was not seen.
     assert not any(site["kernel"]["unseen_frees"] for site in sites_of(report, function, source, truth))
-
-
-def skip_uncovered(trace: KernelTrace, report: dict[str, Any], command: str) -> None:
-    """Skip what a kernel does not tell of, where the report or leaktrace's refusal has said so."""
-    if not trace.has_vmalloc:
-        pytest.skip("this kernel does not tell of vmalloc, and leaktrace says so")
-    if command.startswith("kvmalloc") and any("not those of kvmalloc" in note for note in report["notes"]):
-        pytest.skip("this kernel does not tell of kvmalloc's areas, and the report says so")
 
 
 def test_memory_per_processor_is_reported_for_all_processors(leaky: Leaky, trace: KernelTrace) -> None:
@@ -87,9 +77,7 @@ def test_all_sources_at_once_keep_apart(leaky: Leaky, trace: KernelTrace) -> Non
     truth = {kind: leaky.held(kind) for kind in ("kmalloc", "cache", "pages", "percpu", "vmalloc")}
     report = trace.report()
     where = {"kmalloc": ("leaky_kmalloc", "slab"), "cache": ("leaky_cache_alloc", "slab"),
-             "pages": ("leaky_pages", "pages")}  # fmt: skip
-    if trace.has_vmalloc:
-        where["vmalloc"] = ("leaky_vmalloc", "vmalloc")
+             "pages": ("leaky_pages", "pages"), "vmalloc": ("leaky_vmalloc", "vmalloc")}  # fmt: skip
     for kind, (function, source) in where.items():
         found = reported(report, function, source, truth[kind])
         assert same(found, truth[kind], source), (kind, found, truth[kind])

@@ -16,6 +16,7 @@ NOT_GIVEN = 12
 #: What is not covered where no program can be attached to functions.
 BULK_UNSEEN = ("slab: objects that are freed many at a time (kmem_cache_free_bulk, kfree_rcu) count as outstanding "
                "until they are given out again")
+AREAS_TOO = "vmalloc: areas of addresses, so those of vmap and ioremap too"
 _SIZES = ("size_t", "long unsigned int", "unsigned long")
 
 
@@ -158,8 +159,25 @@ def _percpu(btf: Btf, _hooks: Hooks) -> _Found:
 
 
 def _vmalloc(btf: Btf, hooks: Hooks) -> _Found:
+    found = _vmalloc_calls(btf, hooks)
+    if found is not None:
+        return found
+    if btf.tracepoint("alloc_vmap_area") and btf.tracepoint("free_vmap_area_noflush"):
+        points = [Point(name, name) for name in ("alloc_vmap_area", "free_vmap_area_noflush")]
+        return points, {"VMAP_TRACEPOINTS": None}, [AREAS_TOO]
+    made, start = btf.function("alloc_vmap_area"), btf.member_offset("vmap_area", "va_start")
+    if made is None or start is None or not all(map(hooks.returns, ("alloc_vmap_area", "free_vmap_area_noflush"))):
+        raise CannotTrace("This kernel tells of vmalloc neither by tracepoints (Linux 6.2) nor by its functions.",
+                          "Leave --vmalloc out; --pages has the pages behind it.")
+    points = [Point("area_returned", "alloc_vmap_area", "return"),
+              Point("area_freed", "free_vmap_area_noflush", "entry")]
+    return points, {"AREA_RETURN": len(made), "AREA_GFP": _first(made, "gfp_t"), "AREA_START": start}, [AREAS_TOO]
+
+
+def _vmalloc_calls(btf: Btf, hooks: Hooks) -> _Found | None:
+    """Return how all kinds of vmalloc() are seen where they come together; functions further out may be inlined."""
     freed = hooks.entry("vfree_enter", "vfree")
-    for inner in ("__vmalloc_node_range_noprof", "__vmalloc_node_range", "__vmalloc_node_noprof", "__vmalloc_node"):
+    for inner in ("__vmalloc_node_range_noprof", "__vmalloc_node_range"):
         arguments = btf.function(inner)
         if arguments is None or freed is None or not hooks.returns(inner):
             continue
@@ -170,14 +188,9 @@ def _vmalloc(btf: Btf, hooks: Hooks) -> _Found:
         if btf.tracepoint("alloc_vmap_area"):
             points.append(Point("area_size", "alloc_vmap_area", is_twofold=False))
             definitions["AREA_SIZES"] = None
-        others = "" if "range" in inner else ", so not those of kvmalloc"
-        return points, definitions, [f"vmalloc: calls that lead to {inner}{others}, until vfree; not vmap and ioremap, "
-                                     "which map memory that is there"]
-    if btf.tracepoint("alloc_vmap_area") and btf.tracepoint("free_vmap_area_noflush"):
-        points = [Point(name, name) for name in ("alloc_vmap_area", "free_vmap_area_noflush")]
-        return points, {"VMAP_TRACEPOINTS": None}, ["vmalloc: areas of addresses, so those of vmap and ioremap too"]
-    raise CannotTrace("This kernel tells of vmalloc neither by tracepoints (Linux 6.2) nor by its functions.",
-                      "Leave --vmalloc out; --pages has the pages behind it.")
+        return points, definitions, [f"vmalloc: calls that lead to {inner}, until vfree; not vmap and ioremap, which "
+                                     "map memory that is there"]
+    return None
 
 
 _FINDERS = {"slab": _slab, "pages": _pages, "percpu": _percpu, "vmalloc": _vmalloc}

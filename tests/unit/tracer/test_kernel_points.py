@@ -41,6 +41,7 @@ NODE = ("size_t", LONG, "gfp_t", "int", "void *")
 Arguments = dict[str, tuple[str, ...]]
 BULK: Arguments = {"kmem_cache_free_bulk": ("struct kmem_cache *", "size_t", "void *"),
                    "kvfree_call_rcu": ("struct callback_head *", "void *")}
+AREAS: Arguments = {"alloc_vmap_area": (LONG, LONG, LONG, LONG, "int", "gfp_t"), "free_vmap_area_noflush": ("void *",)}
 VMALLOC: Arguments = {"vfree": ("void *",), "__vmalloc_node_range_noprof": RANGE, "__vmalloc_node_noprof": NODE}
 
 
@@ -64,6 +65,7 @@ def types(tracepoints: Arguments, functions: Arguments | None = None, *, cache: 
     number = made.integer("int", 4)
     if cache:
         made.composite(STRUCT, "kmem_cache", 200, [("size", number, 24 * 8), ("object_size", number, 28 * 8), ("name", number, 96 * 8)])
+    made.composite(STRUCT, "vmap_area", 72, [("va_start", number, 16 * 8)])
     if page:
         made.struct("page", page)
     return Btf(made.data())
@@ -165,17 +167,25 @@ def test_memory_per_processor(kernel: dict[str, tuple[str, ...]], expected: dict
     assert made["PROCESSORS"] == possible_processors()
 
 
-@pytest.mark.parametrize(("hooks", "inner", "arguments"), [
-    (ANYTHING, "__vmalloc_node_range_noprof", {"VMALLOC_RETURN": 9, "VMALLOC_GFP": 4}),
-    (only(lambda name: "range" not in name), "__vmalloc_node_noprof", {"VMALLOC_RETURN": 5, "VMALLOC_GFP": 2}),
-])
-def test_vmalloc_by_functions(hooks: Hooks, inner: str, arguments: dict[str, int]) -> None:
-    """What a function returns stands behind its arguments; one with more than programs are handed has another before it."""
-    found = find_points(types(V6_12, VMALLOC), ["vmalloc"], hooks)
-    assert names(found) == [("vmalloc_return", inner, "return"), ("vfree_enter", "vfree", "entry"),
+def test_vmalloc_by_functions() -> None:
+    """What a function returns stands behind its arguments."""
+    found = find_points(types(V6_12, VMALLOC), ["vmalloc"], ANYTHING)
+    assert names(found) == [("vmalloc_return", "__vmalloc_node_range_noprof", "return"), ("vfree_enter", "vfree", "entry"),
                             ("area_size", "alloc_vmap_area", "tracepoint")]
-    assert found.definitions == arguments | {"AREA_SIZES": None, "VFREE_BY_KPROBE": 0}
-    assert inner in found.coverage[0] and "ioremap" in found.coverage[0]
+    assert found.definitions == {"VMALLOC_RETURN": 9, "VMALLOC_GFP": 4, "AREA_SIZES": None, "VFREE_BY_KPROBE": 0}
+    assert "__vmalloc_node_range_noprof" in found.coverage[0] and "ioremap" in found.coverage[0]
+
+
+def test_areas_by_functions_of_an_old_kernel() -> None:
+    """A function with more arguments than trampolines hand over is none; those that make and free areas tell of all."""
+    few = Hooks(lambda name: "range" not in name, lambda _: "kprobe")
+    older = types(V5_10, VMALLOC | AREAS)
+    found = find_points(older, ["vmalloc"], few)
+    assert names(found) == [("area_returned", "alloc_vmap_area", "return"), ("area_freed", "free_vmap_area_noflush", "entry")]
+    assert found.definitions == {"AREA_RETURN": 6, "AREA_GFP": 5, "AREA_START": 16} and "ioremap" in found.coverage[0]
+    for refused in AREAS:
+        with pytest.raises(CannotTrace, match="neither"):
+            find_points(older, ["vmalloc"], only(lambda name, refused=refused: "range" not in name and name != refused))
 
 
 def test_vmalloc_by_its_older_name() -> None:
@@ -224,7 +234,8 @@ def test_every_program_is_in_the_c() -> None:
     """Each point has its two programs in bpf/kernel.c, or its one, and each constant is looked at there."""
     text = bpf.source({}, bpf.KERNEL_PARTS)
     sources = ["slab", "pages", "percpu", "vmalloc"]
-    for found in (find_points(types(V6_12, BULK | VMALLOC), sources, ANYTHING), find_points(types(V5_10), sources[:3], NOTHING),
+    by_areas = Hooks(lambda name: "range" not in name, lambda _: "kprobe")
+    for found in (find_points(types(V6_12, BULK | VMALLOC), sources, ANYTHING), find_points(types(V5_10, BULK | AREAS), sources, by_areas), find_points(types(V5_10), sources[:3], NOTHING),
                   find_points(types(V6_12), sources, NOTHING)):
         for point in found.points:
             form = rf"(?:SLAB_)?PROGRAMS\({point.program}, " if point.is_twofold else rf"int {point.program}\("
