@@ -56,7 +56,7 @@ _EVENTS = {"oom_kill": "killed for want of memory {}×", "oom": "out of memory {
 
 def lines(head: MemoryHead) -> list[str]:
     """Return the head as lines of text without their ends, at most nine."""
-    return [_title(head), *_parts(head), *_conclusion(head), *_limit(head.limit)]
+    return [_title(head), *_parts(head), *_conclusion(head), *limit_lines(head.limit)]
 
 
 def document(head: MemoryHead) -> dict[str, Any]:
@@ -121,13 +121,13 @@ def _parts(head: MemoryHead) -> Iterator[str]:
     small = [part for part in others if part not in large]
     yield _line(outstanding, _outstanding(head))
     for part in large:
-        yield _line(part, _label(head, part.name))
+        yield _line(part, label(head, part.name))
     if small:
         named = ", ".join(f"{_SHORT.get(part.name, part.name)} {wording.size(part.bytes)}" for part in small[:NAMED])
         if len(small) > NAMED:
             named += " and others"
         yield _line(MemoryPart("", sum(part.bytes for part in small)), named if len(small) > 1
-                    else _label(head, small[0].name))
+                    else label(head, small[0].name))
 
 
 def _line(part: MemoryPart, label: str) -> str:
@@ -142,7 +142,8 @@ def _outstanding(head: MemoryHead) -> str:
     return text
 
 
-def _label(head: MemoryHead, name: str) -> str:
+def label(head: MemoryHead, name: str) -> str:
+    """Return what a part of resident memory is, in words."""
     if name == "before":
         if head.since_start:
             return "in use or free inside the allocator, not counted as either"
@@ -157,7 +158,7 @@ def _conclusion(head: MemoryHead) -> Iterator[str]:
         yield f"  {sentence}"
 
 
-def _limit(limit: MemoryLimit | None) -> Iterator[str]:
+def limit_lines(limit: MemoryLimit | None) -> Iterator[str]:
     """Give the line of the control group, where there is a limit or something has happened in it."""
     if limit is None or (limit.limit is None and not limit.events and not limit.stall_percent):
         return

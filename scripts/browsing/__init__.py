@@ -1,0 +1,1 @@
+"""Pages in Debian's Chromium: what is drawn, what keys and clicks do, and pictures of it."""
