@@ -25,9 +25,9 @@ class Site(Protocol):
     """The figures of one site; None: not known, or not asked for."""
 
     @property
-    def bytes(self) -> int: ...
+    def bytes(self) -> float: ...
     @property
-    def count(self) -> int: ...
+    def count(self) -> float: ...
     @property
     def oldest_s(self) -> float | None: ...
     @property
@@ -40,9 +40,9 @@ class Totals(Protocol):
     """The sums over all sites; the report's own Totals are such. misuses, where there is one: of frees."""
 
     @property
-    def live_bytes(self) -> int: ...
+    def live_bytes(self) -> float: ...
     @property
-    def live_count(self) -> int: ...
+    def live_count(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +52,29 @@ class Budget:
     text: str
     needs: frozenset[str]
     _condition: _Condition = field(repr=False)
+    _figures: Mapping[str, Figure] = field(default_factory=lambda: FIGURES, repr=False)
 
     @property
     def over_total(self) -> bool:
         """Whether it names sums only, so that one evaluation says all and no site is to blame."""
-        return all(FIGURES[name].of_total for name in self.needs)
+        return all(self._figures[name].of_total for name in self.needs)
 
     def fails(self, site: Site | None, totals: Totals) -> bool:
         """Whether the expression is true of a site among these totals. Without a site, its figures are not known."""
-        return self._condition.holds(lambda name: FIGURES[name].read(site, totals))
+        return self._condition.holds(lambda name: self._figures[name].read(site, totals))
 
     def undecided(self, site: Site | None, totals: Totals) -> bool:
         """Whether it is not true, but might be if figures that are not known were."""
-        read = lambda name: FIGURES[name].read(site, totals)  # noqa: E731
+        read = lambda name: self._figures[name].read(site, totals)  # noqa: E731
         return not self._condition.holds(read) and self._condition.holds(read, unknown=True)
 
 
-def parse(text: str) -> Budget:
-    """Read an expression; UsageError shows where it fails, and what was expected there."""
-    parser = _Parser(text)
+def parse(text: str, figures: Mapping[str, Figure] | None = None) -> Budget:
+    """Read an expression over these figures (None: FIGURES); UsageError shows where it fails, and what was expected."""
+    known = FIGURES if figures is None else figures
+    parser = _Parser(text, known)
     condition = parser.parse()
-    return Budget(text, frozenset(parser.names), condition)
+    return Budget(text, frozenset(parser.names), condition, known)
 
 
 _Value = int | float | str
@@ -129,7 +131,7 @@ _EQUALITY = ("==", "!=")
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class Kind:
     """What a figure is compared with: a number in one of some units, or one of some words."""
 
     expected: str
@@ -138,17 +140,19 @@ class _Kind:
 
 
 # As in the options that take a size: k is 1024 in either case, with or without B or iB.
-_SIZE = _Kind("a size in bytes, such as 4096, 64k or 1.5M", {"": 1, "b": 1} | {
+SIZE = Kind("a size in bytes, such as 4096, 64k or 1.5M", {"": 1, "b": 1} | {
     prefix + rest: 1 << 10 * power for power, prefix in enumerate("kmgt", 1) for rest in ("", "b", "ib")})
-_COUNT = _Kind("a number without a unit", {"": 1})
-_TIME = _Kind("a time, such as 500ms, 90s, 5m or 2h", {"": 1, "ms": Fraction(1, 1000), "s": 1, "m": 60, "h": 3600})
-_VERDICT = _Kind("lost, growing, steady or undecided", words=("lost", "growing", "steady", "undecided"))
+COUNT = Kind("a number without a unit", {"": 1})
+_TIME = Kind("a time, such as 500ms, 90s, 5m or 2h", {"": 1, "ms": Fraction(1, 1000), "s": 1, "m": 60, "h": 3600})
+VERDICT = Kind("lost, growing, steady or undecided", words=("lost", "growing", "steady", "undecided"))
 
 
 @dataclass(frozen=True, slots=True)
-class _Figure:
+class Figure:
+    """A name in expressions: the attribute it reads, of a site or of the sums."""
+
     attribute: str
-    kind: _Kind
+    kind: Kind
     of_total: bool = False
 
     def read(self, site: Site | None, totals: Totals) -> _Value | None:
@@ -157,15 +161,15 @@ class _Figure:
         return value
 
 
-FIGURES = {
-    "bytes": _Figure("bytes", _SIZE),
-    "count": _Figure("count", _COUNT),
-    "oldest_s": _Figure("oldest_s", _TIME),
-    "growth_bytes_per_s": _Figure("growth_bytes_per_s", _SIZE),
-    "verdict": _Figure("verdict", _VERDICT),
-    "total_bytes": _Figure("live_bytes", _SIZE, of_total=True),
-    "total_count": _Figure("live_count", _COUNT, of_total=True),
-    "misuses": _Figure("misuses", _COUNT, of_total=True),
+FIGURES: dict[str, Figure] = {
+    "bytes": Figure("bytes", SIZE),
+    "count": Figure("count", COUNT),
+    "oldest_s": Figure("oldest_s", _TIME),
+    "growth_bytes_per_s": Figure("growth_bytes_per_s", SIZE),
+    "verdict": Figure("verdict", VERDICT),
+    "total_bytes": Figure("live_bytes", SIZE, of_total=True),
+    "total_count": Figure("live_count", COUNT, of_total=True),
+    "misuses": Figure("misuses", COUNT, of_total=True),
 }
 
 _TOKEN = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)|(?P<word>[A-Za-z_][A-Za-z_0-9]*)|[<>=!]=|\S", re.ASCII)
@@ -188,8 +192,9 @@ class _Token:
 class _Parser:
     """Recursive descent, one token ahead."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, figures: Mapping[str, Figure]) -> None:
         self.names: set[str] = set()
+        self._figures = figures
         self._text = text
         self._tokens = iter([_Token(found.lastgroup, found[0], found.start()) for found in _TOKEN.finditer(text)])
         self._end = _Token(None, "", len(text.rstrip()))
@@ -227,10 +232,10 @@ class _Parser:
 
     def _comparison(self, *, negated: bool) -> _Condition:
         name = self._next.text
-        if name not in FIGURES:
-            self._fail(f"{', '.join(FIGURES)}, 'not' or '('")
+        if name not in self._figures:
+            self._fail(f"{', '.join(self._figures)}, 'not' or '('")
         self._advance()
-        kind = FIGURES[name].kind
+        kind = self._figures[name].kind
         sign = self._next.text
         allowed = _EQUALITY if kind.words else tuple(_OPERATORS)
         if sign not in allowed:
@@ -240,14 +245,14 @@ class _Parser:
         self.names.add(name)
         return _Comparison(name, _OPERATORS[sign].opposite if negated else sign, value)
 
-    def _word(self, kind: _Kind) -> str:
+    def _word(self, kind: Kind) -> str:
         word = self._next.text
         if word not in kind.words:
             self._fail(kind.expected)
         self._advance()
         return word
 
-    def _number(self, kind: _Kind) -> int | float:
+    def _number(self, kind: Kind) -> int | float:
         number = self._next
         whole, _, decimals = number.text.partition(".")
         if number.kind != "number":

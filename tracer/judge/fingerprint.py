@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from itertools import takewhile
 
@@ -20,6 +21,9 @@ _LIBRARY_VERSION = re.compile(r"(?:-[0-9][0-9.]*)?\.so(?:\.[0-9]+)*$")
 _PROGRAM_VERSION = re.compile(r"-[0-9]+(?:\.[0-9]+)+$")
 # /tmp/perf-PID.map and PID's jitdump files name code made at run time; another run has another pid.
 _OF_PROCESS = re.compile(r"^(perf|jit|jitted)-[0-9]+(?:-[0-9]+)?(?=\.)")
+
+# Names that are rewritten once: stacks share most of theirs.
+_REMEMBERED = 1 << 14
 
 
 def fingerprint(frames: tuple[Frame, ...]) -> str:
@@ -41,6 +45,7 @@ def fingerprint(frames: tuple[Frame, ...]) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+@lru_cache(_REMEMBERED)
 def function_name(function: str) -> str:
     """Return a function's name in one spelling, without what the compiler added when it split or copied it."""
     return _SPACE.sub("", plain_name(demangle(function)))
@@ -51,6 +56,7 @@ def plain_name(function: str) -> str:
     return _CLONE.sub("", function)
 
 
+@lru_cache(_REMEMBERED)
 def module_name(module: str | None) -> str:
     """Return a file's base name without versions and process numbers: libz.so for /lib/libz.so.1.2.13."""
     base = (module or "").removesuffix(" (deleted)").rpartition("/")[2]
