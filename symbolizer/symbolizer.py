@@ -74,13 +74,20 @@ class Symbolizer:
 
     def prepare(self, requests: Iterable[tuple[Hashable, int]]) -> None:
         """Make the tables for these (key, file offset), several at a time; resolve() would make one after the other."""
-        vaddrs: dict[Hashable, list[int]] = defaultdict(list)
+        vaddrs: list[tuple[Hashable, int]] = []
         for key, offset in requests:
             target = self._objects.get(key)
             if target is not None and target.why is None and target.is_whole() and target.elf is not None:
                 vaddr = target.elf.file_offset_to_vaddr(offset)
                 if vaddr is not None:
-                    vaddrs[key].append(vaddr)
+                    vaddrs.append((key, vaddr))
+        self.prepare_at(vaddrs)
+
+    def prepare_at(self, requests: Iterable[tuple[Hashable, int]]) -> None:
+        """Make the tables for these (key, address as the file has it) of objects that were added."""
+        vaddrs: dict[Hashable, list[int]] = defaultdict(list)
+        for key, vaddr in requests:
+            vaddrs[key].append(vaddr)
         wanted: list[tuple[LineSource, Piece]] = []
         for key, places in vaddrs.items():
             lines = self._objects[key].lines
@@ -114,6 +121,20 @@ class Symbolizer:
                 self._resolved.clear()
             frames = self._resolve(target, file_offset, address, back=1 if is_return_address else 0)
             self._resolved[request] = frames
+        return frames
+
+    def names_at(self, key: Hashable, vaddr: int, address: int, is_return_address: bool) -> tuple[Frame, ...]:
+        """Return the frames at an address as the file has it, as resolve() does; empty if nothing names it.
+
+        For a file that has names only: in a debug file the code, and with it its offsets, are absent.
+        """
+        target = self._objects[key]
+        if target.why is not None or not target.is_whole() or target.elf is None:
+            return ()
+        back = 1 if is_return_address else 0
+        frames = self._named(target, vaddr - back, address, back)
+        if not frames and back and target.find_symbol(vaddr) == _SIGNAL_RETURN:
+            frames = self._named(target, vaddr, address, 0)
         return frames
 
     def _resolve(self, target: ObjectFile, file_offset: int, address: int, back: int) -> tuple[Frame, ...]:

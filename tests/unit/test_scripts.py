@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
-SHELL = ("leaktrace", "check", "test", "environment.sh")
+SHELL = ("leaktrace", "check", "test", "make_manual", "environment.sh")
 #: All that scripts/leaktrace runs on its way to an environment, but the system's Python, which has its full name.
 STUBBED = ("apt-get", "dpkg-query", "flock", "id", "mktemp", "pip", "python3", "readlink", "rm", "sed", "sha256sum", "touch")
 

@@ -15,15 +15,13 @@ _ORDER = (Outcome.FAILED, Outcome.PASSED, Outcome.KNOWN)
 
 def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> None:
     """Write the sites that hold memory, failed ones first, at most `top` of those that did not fail; and the sums."""
-    by_outcome = {outcome: [site for site in judgement.sites if site.outcome is outcome] for outcome in Outcome}
-    shown = by_outcome[Outcome.FAILED] + [site for outcome in _ORDER[1:] for site in by_outcome[outcome]][:top]
-    live = [site for site in judgement.sites if site.outcome is not Outcome.SUPPRESSED]
-    out.write(f"{_targets(report)}: {_amount(live)}\n")
+    first, all_live = shown(judgement, top), live(judgement)
+    out.write(f"{targets(report)}: {amount(all_live)}\n")
     several = len(report.targets) > 1
-    for site in shown:
+    for site in first:
         _write_site(site, out, several=several)
-    if len(live) > len(shown):
-        out.write(f"and {len(live) - len(shown)} more sites\n")
+    if len(all_live) > len(first):
+        out.write(f"and {len(all_live) - len(first)} more sites\n")
     verdict_lines.write_scans(report, out)
     if report.misuses is not None:
         misuses.write(report.misuses, out, describe)
@@ -31,7 +29,7 @@ def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> Non
     out.writelines(f"{line}\n" for line in cross_lines.lines(report, top))
     for text in judgement.failed_totals:
         out.write(f"FAILED: {text}\n")
-    _write_accepted(judgement, by_outcome, out)
+    write_accepted(judgement, out)
     for loss in report.losses:
         out.write(f"{loss.count} {loss.meaning}: {loss.remedy}\n")
     for note in report.notes:
@@ -41,7 +39,19 @@ def write(report: Report, judgement: Judgement, out: TextIO, *, top: int) -> Non
     out.flush()
 
 
-def _targets(report: Report) -> str:
+def live(judgement: Judgement) -> list[Judged]:
+    """Return the sites that are not suppressed."""
+    return [site for site in judgement.sites if site.outcome is not Outcome.SUPPRESSED]
+
+
+def shown(judgement: Judgement, top: int) -> list[Judged]:
+    """Return the sites that failed, and after them at most `top` of the others that are not suppressed."""
+    failed, *others = ([site for site in judgement.sites if site.outcome is outcome] for outcome in _ORDER)
+    return failed + [site for sites in others for site in sites][:top]
+
+
+def targets(report: Report) -> str:
+    """Return what was traced."""
     if report.sources:
         return "the kernel"
     if not report.targets:
@@ -51,7 +61,8 @@ def _targets(report: Report) -> str:
     return f"{first.comm} (pid {first.pid}){more}"
 
 
-def _amount(sites: Iterable[Judged]) -> str:
+def amount(sites: Iterable[Judged]) -> str:
+    """Return what sites hold, as the end of a sentence."""
     findings = [site.finding for site in sites]
     if not findings:
         return "nothing is outstanding"
@@ -72,11 +83,13 @@ def _write_site(site: Judged, out: TextIO, *, several: bool) -> None:
     write_stack(finding, out)
 
 
-def _write_accepted(judgement: Judgement, by_outcome: dict[Outcome, list[Judged]], out: TextIO) -> None:
+def write_accepted(judgement: Judgement, out: TextIO) -> None:
+    """Write what was accepted, a line for each suppression and one for the baseline; and suppressions without use."""
+    known = [site for site in judgement.sites if site.outcome is Outcome.KNOWN]
     for use in judgement.used_suppressions:
         out.write(f"suppressed: {use.bytes} bytes in {use.blocks} allocations from {_sites(use.sites)}: {use.name}\n")
-    if by_outcome[Outcome.KNOWN]:
-        out.write(f"in the baseline: {_amount(by_outcome[Outcome.KNOWN]).removesuffix(' are outstanding')}\n")
+    if known:
+        out.write(f"in the baseline: {amount(known).removesuffix(' are outstanding')}\n")
     for name in judgement.unused_suppressions:
         out.write(f"not used: {name}\n")
 

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from symbolizer.frame import Frame
 from tracer.report.misuse_model import Kind, Misuse, Misuses
 
 Describe = Callable[[Frame], str]
+#: Stands for a stack that is empty.
+NO_STACK = "(no room was left to record the stack)"
 
 
 def write(misuses: Misuses, out: TextIO, describe: Describe) -> None:
     """Write each misuse in a line, and its stacks below; describe gives one line for a frame."""
-    if not misuses.found:
-        out.write("Misused frees: none.\n")
-    else:
-        out.write(f"Misused frees: {misuses.count} in {len(misuses.found)} "
-                  f"{'place' if len(misuses.found) == 1 else 'places'}\n")
+    out.write(f"{title(misuses)}\n")
     for misuse in misuses.found:
         out.write(f"\t{sentence(misuse)}\n")
-        for title, frames in _stacks(misuse):
-            out.write(f"\t    {title}:\n")
+        for heading, frames in stacks(misuse):
+            out.write(f"\t    {heading}:\n")
             for frame in frames:
                 out.write(f"\t\t{describe(frame)}\n")
             if not frames:
-                out.write("\t\t(no room was left to record the stack)\n")
+                out.write(f"\t\t{NO_STACK}\n")
+    out.writelines(f"{line}\n" for line in undecided(misuses))
+
+
+def title(misuses: Misuses) -> str:
+    """Return how many there are, in one line."""
+    if not misuses.found:
+        return "Misused frees: none."
+    return f"Misused frees: {misuses.count} in {len(misuses.found)} {'place' if len(misuses.found) == 1 else 'places'}"
+
+
+def undecided(misuses: Misuses) -> Iterator[str]:
+    """Give a line of those that may be, if there are any."""
     if misuses.undecided:
-        out.write(f"{misuses.undecided} more may be mismatched; the code that allocated or freed has no symbols, "
-                  "so that it may be an operator new or delete.\n")
+        yield (f"{misuses.undecided} more may be mismatched; the code that allocated or freed has no symbols, "
+               "so that it may be an operator new or delete.")
 
 
 def sentence(misuse: Misuse) -> str:
@@ -49,9 +59,10 @@ def _innermost(frames: tuple[Frame, ...] | None) -> str:
     return named if named is not None else "code without a name"
 
 
-def _stacks(misuse: Misuse) -> list[tuple[str, tuple[Frame, ...]]]:
-    stacks = [("allocated", misuse.allocated), ("freed before", misuse.freed_before), ("freed", misuse.freed)]
-    return [(title, frames) for title, frames in stacks if frames is not None]
+def stacks(misuse: Misuse) -> list[tuple[str, tuple[Frame, ...]]]:
+    """Return its stacks, each with a word on what happened there."""
+    found = [("allocated", misuse.allocated), ("freed before", misuse.freed_before), ("freed", misuse.freed)]
+    return [(title, frames) for title, frames in found if frames is not None]
 
 
 def document(misuses: Misuses, frame_of: Callable[[Frame], dict[str, Any]]) -> list[dict[str, Any]]:
