@@ -19,7 +19,7 @@ class AddressMaps:
     _known: dict[int, tuple[AddressSpace, AddressMap]] = field(default_factory=dict)
 
     def of(self, tracees: list[Tracee]) -> tuple[AddressMap, ...]:
-        """Return the maps of these."""
+        """Return the maps of these; of one that has ended, as they were then: its stacks may still be shown."""
         self._known = {each.uid: self._current(each) for each in tracees}
         return tuple(known for _, known in self._known.values())
 

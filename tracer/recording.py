@@ -2,32 +2,65 @@
 
 from __future__ import annotations
 
+import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
+from math import isfinite
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from symbolizer.frame import Frame
-from tracer.columns import Figures, decode
+from tracer.columns import Figures, State
 from tracer.errors import UsageError
-from tracer.recorder import FACTS, SITES, SNAPSHOT, Facts, NewSites, Stored
-from tracer.report.model import AddressMap, Finding, Report
-from tracer.report.site_table import VERDICTS, SiteTable
-from tracer.store import Chunk, Reader
+from tracer.recorded_sites import MomentOfSites
+from tracer.recorder import DETAILS, FACTS, FIGURES, MAPS, MOMENT, SITES, Detail, Facts, NewSites, Stored
+from tracer.report.model import AddressMap, MappedFile, Report, Target
+from tracer.store import Reader
+from tracer.store import Stored as Chunk
+from tracer.untrusted import require_finite, safe
 
 _T = TypeVar("_T")
-#: Sites and moments of one file; a hostile one could ask for any amount of memory.
-MOST_SITES, MOST_MOMENTS = 1 << 21, 1 << 20
+#: Sites of one file, and sites times moments; a hostile file could ask for any amount of memory and time. These are
+#: 10,000 sites every 5 s for a week.
+MOST_SITES, MOST_FIGURES = 1 << 21, 1 << 31
+#: Bytes when unpacked of all that is kept in memory; and of all but figures, more only by how much is stored.
+MOST_KEPT, MOST_SAID, MOST_RATIO = 1 << 27, 1 << 28, 100
+#: Bytes of all figures of one site at one moment.
+LARGEST_FIGURES = 64
+#: Sites times moments of one development.
+MOST_DRAWN = 1 << 24
+#: Seconds that a trace may take: 30 years.
+_LONGEST = 1e9
+#: Seconds between two reports, at least.
+_SHORTEST = 1e-6
+
+
+class _Elapsed(msgspec.Struct):
+    elapsed_s: float
+
+
+class _Brief(msgspec.Struct):
+    """What of a moment is needed at once."""
+
+    clock_ms: int
+    moment: _Elapsed
 
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """One stored moment, and how many sites were known by then."""
+    """One stored moment: how many sites were known by then, and what was packed for it."""
 
-    stored: Stored
+    elapsed_s: float
+    clock_ms: int
     sites: int
+    details: tuple[Chunk, ...]
+    figures: Chunk
+    moment: Chunk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,27 +73,56 @@ class Series:
 
 
 class Recording:
-    """The content of one file. truncated: it ends in the middle of something; all before it is here."""
+    """The content of one file. truncated: it ends in the middle of something; all before it is here.
+
+    What is asked for raises UsageError where it turns out then that the file is damaged.
+    """
 
     def __init__(self, reader: Reader) -> None:
         """Read everything but what the figures were. Raises UsageError where it is no recording, or damaged."""
         self._reader = reader
         self._frames: list[Frame] = []
         self._stacks: list[tuple[int, ...]] = []
+        self._maps: list[tuple[MappedFile, ...]] = []
         self._moments: list[_Moment] = []
-        self._at: tuple[int, Figures] = (-1, Figures.zero(0))
-        facts: Facts | None = None
-        for chunk in reader:
-            if chunk.kind == FACTS:
-                facts = self._parse(chunk, Facts)
-            elif chunk.kind == SITES:
-                self._add_sites(self._parse(chunk, NewSites))
-            elif chunk.kind == SNAPSHOT:
-                self._add_moment(self._parse(chunk, Stored))
+        self._packed = self._unpacked = self._kept = 0
+        self._at: tuple[int, State] = (-1, State.start())
+        self._told: tuple[int, dict[int, tuple[int, Any]]] = (-1, {})
+        facts, pending = self._read()
         if facts is None or not self._moments:
             raise UsageError(f"{reader.name} has no report in it.", "The trace was ended before its first report.")
         self.facts = facts
-        self.truncated = reader.truncated
+        self.truncated = reader.truncated or pending
+        # Sites of a report that is not whole are in none.
+        del self._stacks[self._moments[-1].sites :]
+        self._times = [moment.elapsed_s for moment in self._moments]
+
+    def _read(self) -> tuple[Facts | None, bool]:
+        """Read all chunks; return what the recording is of, and whether some came behind the last moment."""
+        facts: Facts | None = None
+        details: list[Chunk] = []
+        figures: Chunk | None = None
+        pending = False
+        for chunk in self._reader:
+            pending = chunk.kind != MOMENT
+            if chunk.kind != FIGURES:
+                self._count(chunk)
+            if chunk.kind == FACTS:
+                facts, pending = self._parse(chunk, Facts), False
+            elif chunk.kind == SITES:
+                self._add_sites(self._parse(chunk, NewSites))
+            elif chunk.kind == MAPS:
+                self._maps += self._parse(chunk, tuple[tuple[MappedFile, ...], ...])
+            elif chunk.kind == DETAILS:
+                details.append(chunk)
+            elif chunk.kind == FIGURES:
+                figures = chunk
+            elif chunk.kind == MOMENT and figures is not None:
+                self._add_moment(chunk, tuple(details), figures)
+                details, figures = [], None
+            else:
+                raise self._reader.damaged("a part of it is of no kind that there is")
+        return facts, pending
 
     def __len__(self) -> int:
         """Return how many reports there are."""
@@ -74,11 +136,16 @@ class Recording:
     @property
     def times(self) -> list[float]:
         """Return when each report was made, in seconds since the trace began."""
-        return [moment.stored.moment.elapsed_s for moment in self._moments]
+        return list(self._times)
 
     def at(self, seconds: float) -> int:
         """Return the number of the last report that was made by then, 0 if there was none."""
-        return max(0, sum(time <= seconds for time in self.times) - 1)
+        return max(0, bisect_right(self._times, seconds) - 1)
+
+    @property
+    def sites(self) -> int:
+        """Return how many sites there are."""
+        return len(self._stacks)
 
     def frames(self, site: int) -> tuple[Frame, ...]:
         """Return the frames of a site, innermost first."""
@@ -93,19 +160,17 @@ class Recording:
     def report(self, number: int = -1, top: int | None = None, sort: str = "loss") -> Report:
         """Return a report, the last by default, with the first top sites (None: all) in an order (judge.ranking)."""
         number = range(len(self))[number]
-        before = self._figures(number - 1) if number else None
-        figures = self._figures(number)
-        moment, details, mappings = self._moments[number].stored.moment, self._details(number), self._mappings(number)
-        table = self._table(number, figures, before, details, sort)
-        place = {row: rank for rank, row in enumerate(table.order.tolist(), 1)}
-        first = self._moments[number].stored.first
-        targets = tuple(
-            replace(target, shares=tuple(
-                replace(share, rank=place.get(first[share.rank - 1], 0)) for share in target.shares
-                if 0 < share.rank <= len(first)))
-            for target in moment.targets)
-        fields = {name: getattr(moment, name) for name in type(moment).__struct_fields__}
-        return Report(**fields | {"targets": targets, "mappings": mappings}, findings=table.findings(top), sites=table)
+        before = self._state(number - 1).figures if number else None
+        figures = self._state(number).figures
+        stored = self._stored(number)
+        table = self._moment_of_sites(number, stored, figures, before).table(
+            sort, sort == self.facts.settings.get("sort", "loss"))
+        findings = table.findings(top)
+        place = {row: rank for rank, row in enumerate(table.order[:top].tolist(), 1)}
+        targets = tuple([_by_rank(target, place) for target in stored.moment.targets])
+        fields = {name: getattr(stored.moment, name) for name in type(stored.moment).__struct_fields__}
+        return Report(**fields | {"targets": targets}, taken=datetime.fromisoformat(stored.taken), findings=findings,
+                      mappings=tuple([AddressMap(pid, self._maps[files]) for pid, files in stored.maps]), sites=table)
 
     def reports(self, top: int | None = None, sort: str = "loss") -> Iterator[Report]:
         """Yield all reports in their order."""
@@ -113,99 +178,126 @@ class Recording:
             yield self.report(number, top, sort)
 
     def series(self) -> Series:
-        """Return the development of every site."""
-        sites, moments = len(self._stacks), len(self)
-        held, count = np.zeros((sites, moments), np.int64), np.zeros((sites, moments), np.int64)
-        for number in range(moments):
-            figures = self._figures(number)
-            held[: len(figures.bytes), number], count[: len(figures.count), number] = figures.bytes, figures.count
-        return Series(np.array(self.times), held, count)
+        """Return the development of every site; of very many reports, of some at equal distances and the last."""
+        sites = len(self._stacks)
+        step = -(-sites * len(self) // MOST_DRAWN) or 1
+        kept = range(len(self))[::-step][::-1]
+        held, count = np.zeros((sites, len(kept)), np.int64), np.zeros((sites, len(kept)), np.int64)
+        for column, number in enumerate(kept):
+            figures = self._state(number).figures
+            held[: len(figures.bytes), column], count[: len(figures.count), column] = figures.bytes, figures.count
+        return Series(np.array([self._times[number] for number in kept]), held, count)
 
-    def _figures(self, number: int) -> Figures:
-        """Return the figures of a moment; moments in their order are each decoded once."""
-        at, figures = self._at
+    def _state(self, number: int) -> State:
+        """Return the state at a moment; moments in their order are each decoded once."""
+        at, state = self._at
         if number < at:
-            at, figures = -1, Figures.zero(0)
-        for each in range(at + 1, number + 1):
-            moment = self._moments[each]
+            at, state = -1, State.start()
+        for moment in self._moments[at + 1 : number + 1]:
+            content = self._reader.unpack(moment.figures)
             try:
-                figures = decode(figures.extended(moment.sites), moment.stored.columns)
+                state = state.decode(content, moment.sites, moment.clock_ms)
             except ValueError as problem:
                 raise self._reader.damaged(str(problem)) from None
-        self._at = number, figures
-        return figures
+        self._at = number, state
+        return state
 
-    def _details(self, number: int) -> dict[int, Any]:
-        found: dict[int, Any] = {}
-        for moment in self._moments[: number + 1]:
-            found.update(moment.stored.details)
-        return found
+    def _details(self, number: int) -> dict[int, tuple[int, Any]]:
+        """Return what is said of sites: in which report it was said last, and what; kept as figures are."""
+        at, told = self._told
+        if number < at:
+            at, told = -1, {}
+        for each in range(at + 1, number + 1):
+            for chunk in self._moments[each].details:
+                for site, detail in self._parse(chunk, tuple[tuple[int, Detail], ...]):
+                    if not (0 <= site < self._moments[each].sites and abs(detail.pid) < 1 << 31):
+                        raise self._reader.damaged("a site is not there")
+                    told[site] = each, detail
+        self._told = number, told
+        return told
 
-    def _mappings(self, number: int) -> tuple[AddressMap, ...]:
-        for moment in reversed(self._moments[: number + 1]):
-            if moment.stored.moment.mappings is not None:
-                return tuple(moment.stored.moment.mappings)
-        return ()
+    def _stored(self, number: int) -> Stored:
+        """Return what is stored of a moment, checked."""
+        stored = self._parse(self._moments[number].moment, Stored)
+        taken = None
+        with suppress(ValueError):
+            taken = datetime.fromisoformat(stored.taken)
+        if taken is None or taken.tzinfo is None:
+            raise self._reader.damaged("a time is none")
+        if len(set(stored.first)) < len(stored.first) or any(
+                not 0 <= site < self._moments[number].sites for site in stored.first):
+            raise self._reader.damaged("a site is not there")
+        if any(not 0 <= files < len(self._maps) for _, files in stored.maps):
+            raise self._reader.damaged("a map is not there")
+        for target in stored.moment.targets:
+            try:
+                os.waitstatus_to_exitcode(target.status or 0)
+            except (ValueError, OverflowError):
+                raise self._reader.damaged("a process ended as none can") from None
+        return stored
 
-    def _table(self, number: int, figures: Figures, before: Figures | None, details: dict[int, Any],
-               sort: str) -> SiteTable:
-        times, count = self.times, len(figures.bytes)
-        gained = np.full((2, count), np.nan)
-        seconds = times[number] - times[number - 1] if number else 0.0
-        if before is not None and seconds > 0:
-            earlier = before.extended(count)
-            gained = np.array([figures.bytes - earlier.bytes, figures.count - earlier.count], float)
-        growth = gained[0] / seconds if seconds > 0 else gained[0]
-        oldest = np.where(figures.born_ms >= 0, np.maximum(times[number] - figures.born_ms / 1000, 0), np.nan)
-        frames = [self.frames(site) for site in range(count)]
+    def _seconds(self, number: int, stored: Stored) -> float:
+        """Return the time in which a report's gains came, 0 where there is no report before."""
+        if number and stored.since_s is not None and _SHORTEST <= stored.since_s < _LONGEST:
+            return stored.since_s
+        return self._times[number] - self._times[number - 1] if number else 0.0
 
-        def finding(row: int, rank: int) -> Finding:
-            detail = details.get(row)
-            said: dict[str, Any] = {"pid": 0, "error": None}
-            if detail is not None:
-                said = {name: getattr(detail, name) for name in type(detail).__struct_fields__}
-            verdict = _verdict(figures.verdict[row])
-            return Finding(
-                rank=rank, bytes=int(figures.bytes[row]), count=int(figures.count[row]),
-                allocated_bytes=int(figures.allocated_bytes[row]), allocated_count=int(figures.allocated_count[row]),
-                freed_count=int(figures.freed_count[row]),
-                oldest_s=round(float(oldest[row]), 3) if np.isfinite(oldest[row]) else None,
-                growth_bytes_per_s=_rounded(growth[row]), gained_bytes=_whole(gained[0, row]),
-                gained_count=_whole(gained[1, row]), frames=frames[row], verdict=verdict,
-                expected_loss=float(figures.expected_loss[row]) if verdict else None, **said)
-
-        stored = self._moments[number].stored
-        slope = np.zeros(count)
-        for row, detail in details.items():
-            slope[row] = detail.slope[0] if detail.slope else 0.0
-        return SiteTable(
-            np.arange(count, dtype=np.uint64), figures.bytes, figures.count, figures.allocated_bytes,
-            figures.allocated_count, figures.freed_count, oldest, growth, figures.verdict.astype(np.uint8),
-            figures.expected_loss.astype(float), slope, _order(figures, stored.first, sort), finding)
+    def _moment_of_sites(self, number: int, stored: Stored, figures: Figures, before: Figures | None) -> MomentOfSites:
+        told = self._details(number)
+        details = {site: detail for site, (_, detail) in told.items()}
+        current = set(details) if stored.moment.last else {
+            *stored.first, *(site for site, (said_at, _) in told.items() if said_at == number)}
+        return MomentOfSites(figures, before, self._seconds(number, stored), stored.clock_ms, stored.first, details,
+                             current, self.frames)
 
     def _parse(self, chunk: Chunk, kind: type[_T]) -> _T:
+        """Return the content of a chunk, with all its texts safe to show."""
+        content = self._reader.unpack(chunk)
         try:
-            return msgspec.msgpack.decode(chunk.content, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
-            raise self._reader.damaged(f"{str(problem)[:100]}") from None
+            found = msgspec.msgpack.decode(content, type=kind)
+            if chunk.kind == MOMENT:
+                require_finite(found)
+            # What is said of sites is made safe when somebody looks at it.
+            return found if chunk.kind == DETAILS else safe(found)
+        except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as problem:
+            said = str(problem)[:100].encode("ascii", "backslashreplace").decode()
+            raise self._reader.damaged(said or "its content is none") from None
+        except MemoryError:
+            raise self._reader.damaged("a part of it needs more memory than there is") from None
+
+    def _count(self, chunk: Chunk) -> None:
+        """Raise UsageError where so much is said that reading it would never end."""
+        self._packed, self._unpacked = self._packed + len(chunk.packed), self._unpacked + chunk.size
+        if chunk.kind in (FACTS, SITES, MAPS):
+            self._kept += chunk.size
+        if self._kept > MOST_KEPT or self._unpacked > MOST_SAID + MOST_RATIO * self._packed:
+            raise self._reader.damaged("it says more than any trace")
 
     def _add_sites(self, new: NewSites) -> None:
+        for frame in new.frames:
+            if not (0 <= frame.address < 1 << 64 and 0 <= (frame.line or 0) < 1 << 31 and 0 < frame.repeats < 1 << 31):
+                raise self._reader.damaged("a frame is none")
         self._frames += new.frames
-        if any(not 0 <= frame < len(self._frames) for stack in new.stacks for frame in stack):
+        known = len(self._frames)
+        if any(stack and (min(stack) < 0 or max(stack) >= known) for stack in new.stacks):
             raise self._reader.damaged("a stack has a frame that is not there")
         self._stacks += new.stacks
         if len(self._stacks) > MOST_SITES:
             raise self._reader.damaged("it has more sites than any trace")
 
-    def _add_moment(self, stored: Stored) -> None:
-        sites = len(self._stacks)
-        if any(not 0 <= site < sites for site in (*stored.first, *(site for site, _ in stored.details))):
-            raise self._reader.damaged("a site is not there")
-        if len(self._moments) >= MOST_MOMENTS:
-            raise self._reader.damaged("it has more reports than any trace")
-        if self._moments and stored.moment.elapsed_s < self._moments[-1].stored.moment.elapsed_s:
+    def _add_moment(self, moment: Chunk, details: tuple[Chunk, ...], figures: Chunk) -> None:
+        brief = self._parse(moment, _Brief)
+        elapsed_s, clock_ms = brief.moment.elapsed_s, brief.clock_ms
+        if not (isfinite(elapsed_s) and 0 <= elapsed_s < _LONGEST and 0 <= clock_ms < 1000 * _LONGEST):
+            raise self._reader.damaged("a time is none")
+        if self._moments and elapsed_s < self._moments[-1].elapsed_s:
             raise self._reader.damaged("time goes back in it")
-        self._moments.append(_Moment(stored, sites))
+        sites = len(self._stacks)
+        if figures.size > LARGEST_FIGURES * (sites + 1):
+            raise self._reader.damaged("it has figures of sites that are not there")
+        self._moments.append(_Moment(elapsed_s, clock_ms, sites, details, figures, moment))
+        if len(self._moments) * sites > MOST_FIGURES:
+            raise self._reader.damaged("it has more figures than any trace")
 
 
 def load(path: str) -> Recording:
@@ -217,28 +309,7 @@ def load(path: str) -> Recording:
         raise UsageError(f"{path} cannot be read: {problem.strerror}.", "Name a recording.") from None
 
 
-def _order(figures: Figures, first: Sequence[int], sort: str) -> np.ndarray:
-    """Return the rows that hold anything, best first; first: as it was when recorded, of equal ones."""
-    count = len(figures.bytes)
-    place = np.full(count, len(first))
-    place[list(first)] = np.arange(len(first))
-    if sort == "loss":
-        # The recorded order is by this, with digits that are not kept.
-        order = np.lexsort((-figures.count, -figures.bytes, -figures.expected_loss, place))
-    elif sort == "count":
-        order = np.lexsort((place, -figures.bytes, -figures.count))
-    else:
-        order = np.lexsort((place, -figures.count, -figures.bytes))
-    return np.asarray(order[figures.count[order] > 0])
-
-
-def _verdict(code: int) -> str | None:
-    return VERDICTS[code] if 0 <= code < len(VERDICTS) else None
-
-
-def _rounded(value: float) -> float | None:
-    return round(float(value), 3) if np.isfinite(value) else None
-
-
-def _whole(value: float) -> int | None:
-    return int(value) if np.isfinite(value) else None
+def _by_rank(target: Target, place: dict[int, int]) -> Target:
+    """Return a process whose shares have the rank of their site in place of its number, of sites that have one."""
+    return replace(target, shares=tuple([replace(share, rank=place[share.rank - 1]) for share in target.shares
+                                         if share.rank - 1 in place]))

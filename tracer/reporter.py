@@ -85,7 +85,7 @@ class Reporter:
             pointed=self._pointed(sites, looked),
             memory=self.memory.heads(roster.running, sites),
         )
-        report = replace(report, mappings=self._maps.of(roster.running))
+        report = replace(report, mappings=self._maps.of(roster.everyone))
         # Of this one the next report wants the sums only.
         self._earlier = (began, replace(sites.snapshot, blocks=None, members=None))
         # Until there is something new to name, which is seldom, nothing needs to wait for it in memory.

@@ -19,7 +19,7 @@ SECONDS = 60
 HANG_SECONDS = 60
 NAMES = (
     "elf", "unwind", "eh_frame", "cfa_program", "debugdata", "debug_links", "plt", "perf_map", "kallsyms", "units",
-    "skips", "unit_lines", "line_table", "memory_image", "names", "maps", "btf", "whole",
+    "skips", "unit_lines", "line_table", "memory_image", "names", "maps", "btf", "recording", "whole",
 )  # fmt: skip
 
 

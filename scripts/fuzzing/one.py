@@ -13,7 +13,8 @@ def main(arguments: list[str]) -> None:
     """Take the target's name, then what libFuzzer takes: its options, and the corpus, which is filled if empty."""
     name, *options = arguments
     # Only what is imported within reports what it reaches.
-    with atheris.instrument_imports(include=["symbolizer", "tracer.attach.btf", "fuzzing.targets"]):
+    with atheris.instrument_imports(include=["symbolizer", "tracer.attach.btf", "tracer.columns", "tracer.recording",
+                                             "tracer.report", "tracer.store", "fuzzing.targets"]):
         from fuzzing import targets
     from fuzzing.limits import limit_memory, timed
     from tests.programs.hostile_seeds import build_seeds

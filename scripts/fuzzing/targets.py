@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import count, pairwise
 from pathlib import Path
 
-from fuzzing import kernel_types
+from fuzzing import kernel_types, recordings
 from symbolizer import line_program as lines_of_unit
 from symbolizer.cfa_program import GARBAGE, CommonEntry, Machine
 from symbolizer.choices import Style
@@ -335,6 +335,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "names": lambda: names,
     "maps": lambda: maps,
     "btf": lambda: kernel_types.btf,
+    "recording": lambda: recordings.recording,
     "whole": WholePath,
 }
 #: Targets whose seeds are whole ELF files.
@@ -369,6 +370,8 @@ def seeds(target: str, files: dict[str, bytes]) -> list[bytes]:
         return list(files.values())
     if target == "btf":
         return kernel_types.seeds()
+    if target == "recording":
+        return recordings.seeds()
     if target == "skips":
         return [_padded(info, abbrev) for data in files.values()
                 if (info := _section(data, ".debug_info")) and (abbrev := _section(data, ".debug_abbrev"))]

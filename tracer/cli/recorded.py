@@ -23,7 +23,8 @@ class Record:
 
         user = invoking_user()
         try:
-            self._recorder = Recorder(path, settings, (user.uid, user.gid) if user is not None else None)
+            owner, groups = ((user.uid, user.gid), user.groups) if user is not None else (None, ())
+            self._recorder = Recorder(path, settings, owner, groups=groups)
         except OSError as problem:
             raise UsageError(f"{path} cannot be written: {problem.strerror}.", "Name another file.") from None
         self._path = path

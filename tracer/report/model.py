@@ -228,7 +228,8 @@ class Report:
 
     misuses: frees that are wrong, None where they were not asked for.
     untraced: processes that should have been traced and were not, by reason. follows: processes come and go.
-    asked_for: by a signal. sources, cross_checks: of a trace of the kernel. mappings: of the processes that run.
+    asked_for: by a signal. sources, cross_checks: of a trace of the kernel. mappings: of its processes,
+    of those that have ended as of their end.
     findings: the first of the sites, which are None in a report that was made of findings only.
     """
 
