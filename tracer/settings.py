@@ -77,6 +77,9 @@ class Settings:
     #: Sites (by rank or function) and addresses of which is asked what points at them.
     who_points_at: tuple[str, ...] = ()
     format: str = "text"
+    #: How text is shown (report.terminal_look): auto, always or never; with bytes as they are.
+    color: str = "auto"
+    exact_bytes: bool = False
     max_outstanding: int = 1_000_000
     max_stacks: int = 32_768
     depth: int = 64

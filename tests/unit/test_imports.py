@@ -13,7 +13,9 @@ PACKAGES = ("bpf", "symbolizer", "tracer")
 
 BASE = ("tracer.settings", "tracer.kernel_settings", "tracer.errors", "tracer.records", "tracer.losses", "tracer.limits")
 #: What reads recordings: it needs neither root nor BCC.
-RECORDED = ("tracer.store", "tracer.columns", "tracer.recorder", "tracer.recording")
+RECORDED = ("tracer.late_names", "tracer.store", "tracer.ages", "tracer.columns", "tracer.untrusted", "tracer.recorder", "tracer.recorded_sites", "tracer.recording")
+#: What compares them; like all that follows, without a tracer.
+COMPARED = ("tracer.diff", "tracer.diff_gate", "tracer.diff_inputs", "tracer.diff_warnings")
 SESSION = ("tracer.session", "tracer.address_maps", "tracer.kernel_session", "tracer.kernel_cross", "tracer.kernel_report", "tracer.kernel_names", "tracer.closing", "tracer.containers", "tracer.events", "tracer.fill", "tracer.gate", "tracer.holdings",
            "tracer.listener", "tracer.looks", "tracer.memory_heads", "tracer.memory_watch", "tracer.pointed", "tracer.verdicts", "tracer.membership", "tracer.misuses", "tracer.poller", "tracer.reporter", "tracer.requirements", "tracer.naming", "tracer.roster", "tracer.stack_pool", "tracer.symbols",
            "tracer.pointer_names", "tracer.pointer_places", "tracer.stack_frames", "tracer.thread_locals")
@@ -89,9 +91,33 @@ def test_report_sees_the_model() -> None:
     assert trespasses(["tracer.report"], ["tracer.report", "symbolizer.frame"]) == []
 
 
+def test_the_live_view_sees_the_model() -> None:
+    """live imports itself, report and the symbolizer's frame only: it shows whatever gives reports."""
+    assert trespasses(["tracer.live"], ["tracer.live", "tracer.report", "symbolizer.frame"]) == []
+
+
+def test_what_serves_sees_the_model() -> None:
+    """serve imports itself, report, errors and what names a site: its processes need nothing that traces."""
+    allowed = ["tracer.serve", "tracer.report", "tracer.judge.fingerprint", "tracer.errors", "symbolizer.frame"]
+    assert trespasses(["tracer.serve"], allowed) == []
+
+
+def test_textual_is_imported_by_the_live_view_only() -> None:
+    """It takes longer to import than most commands take: nothing imports it, or the view, but what shows the view."""
+    importers = {module for module, path in SOURCES.items()
+                 for _, name in imported(path.read_text(), SOURCES) if is_in(name, ["textual", "tracer.live"])}
+    assert {module for module in importers if not is_in(module, ["tracer.live"])} == {"tracer.cli.live"}
+
+
 def test_a_recording_needs_no_tracer() -> None:
     """What writes and reads recordings imports the report's model and the symbolizer, and nothing that traces."""
     assert trespasses(RECORDED, [*RECORDED, "tracer.errors", "tracer.report", "symbolizer"]) == []
+
+
+def test_a_comparison_needs_no_tracer() -> None:
+    """What compares reports imports what reads and judges them, and nothing that traces."""
+    places = [*COMPARED, *RECORDED, "tracer.losses", "tracer.errors", "tracer.judge", "tracer.report", "symbolizer"]
+    assert trespasses(COMPARED, places) == []
 
 
 def test_session_does_not_know_the_command_line() -> None:
@@ -109,7 +135,7 @@ def test_bcc_is_imported_in_few_places() -> None:
 
 def test_every_module_has_its_place() -> None:
     """A module that no rule above speaks of would be free of them all."""
-    places = ["bpf", "symbolizer", *BASE, *RECORDED, *SESSION, *STAGES, "tracer.cli"]
+    places = ["bpf", "symbolizer", *BASE, *RECORDED, *COMPARED, *SESSION, *STAGES, "tracer.live", "tracer.serve", "tracer.cli"]
     assert [module for module in SOURCES if module != "tracer" and not is_in(module, places)] == []
 
 

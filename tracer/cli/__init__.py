@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -10,9 +11,12 @@ from tracer.errors import ExitCode, LeaktraceError
 
 #: First words that name a command, and their modules, imported only when asked for. Anything else is `trace`.
 COMMANDS = {
+    "completion": "tracer.cli.completion",
     "demo": "tracer.cli.demo",
+    "diff": "tracer.cli.diff",
     "doctor": "tracer.cli.doctor",
     "kernel": "tracer.cli.kernel",
+    "man": "tracer.cli.manual",
     "report": "tracer.cli.report",
     "run": "tracer.cli.run",
 }
@@ -26,6 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
         # Scripts ask for it often, and importing click takes longer than all else.
         print(f"leaktrace, version {VERSION}")
         return ExitCode.DONE
+    if asked := os.environ.get("_LEAKTRACE_COMPLETE"):
+        from tracer.cli.completion import answer
+
+        return answer(asked, COMMANDS, DEFAULT)
     import click
 
     module = COMMANDS.get(words[0]) if words else None

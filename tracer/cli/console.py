@@ -9,11 +9,13 @@ from symbolizer.demangle import demangle
 from tracer.attach.links import PlannedProbe
 from tracer.attach.start import Prepared
 from tracer.attach.tracee import Attached
+from tracer.cli.exported import Exports
 from tracer.cli.recorded import Record
 from tracer.errors import ExitCode
 from tracer.listener import Listener, TraceLine
 from tracer.report import json, text
 from tracer.report.model import Report
+from tracer.report.terminal_look import laid_out_writer
 from tracer.session import Session, stop_on_signals
 from tracer.settings import Settings
 
@@ -84,13 +86,16 @@ def describe_probe(probe: PlannedProbe) -> str:
     return f"{demangle(probe.function.symbol)}+{probe.site.offset:#x}{cost}{returns}{exits}"
 
 
-def show_trace(settings: Settings, prepared: Prepared, record: str | None = None) -> int:
+def show_trace(settings: Settings, prepared: Prepared, record: str | None, exports: Exports) -> int:
     """Run the session that was prepared until it is over; record: the file to record to. Return the exit code.
+
+    exports: where else each report goes.
 
     Raises LeaktraceError.
     """
     console = Console(settings)
-    write = WRITERS[settings.format]
+    laid_out = settings.format == "text" and laid_out_writer(sys.stdout, settings.color, settings.exact_bytes)
+    write = laid_out or WRITERS[settings.format]
     with Session(settings, console.listener(), prepared) as session, Record(record, settings) as recorded:
         stop_on_signals(session)
         session.ends_with_process = True
@@ -98,7 +103,9 @@ def show_trace(settings: Settings, prepared: Prepared, record: str | None = None
         for report in session.reports():
             write(report, sys.stdout)
             recorded.write(report)
-            console.losses(report)
+            exports.write(report)
+            if not (laid_out and sys.stderr.isatty()):
+                console.losses(report)
         if settings.verbose:
             console.say(f"the maps hold {session.kernel_bytes() / 1e6:.0f} MB of kernel memory")
     sys.stdout.flush()

@@ -23,8 +23,9 @@ from tracer.judge import budget
 from tracer.judge.baseline import Baseline
 from tracer.judge.builtin_suppressions import BUILTIN
 from tracer.judge.suppressions import Suppressions, parse, print_suppression
-from tracer.report import github, json, judged, junit, sarif, text
+from tracer.report import github, json, junit, sarif
 from tracer.report.model import Judgement, Outcome, Report
+from tracer.report.terminal_look import judged_writer, text_writer
 
 #: Seconds between looks at growth, where a budget speaks of it; else the one report is that of the end.
 GROWTH_INTERVAL, NEVER = 5.0, 1e6
@@ -121,6 +122,7 @@ class _Outputs:
 
     def __init__(self, options: dict[str, Any], open_: Callable[[str], TextIO]) -> None:
         self._options = options
+        self._look = options["color"], options["exact_bytes"]
         self._main = open_(options["output"]) if options["output"] else sys.stderr
         self._junit = open_(options["junit"]) if options["junit"] else None
         self._sarif = open_(options["sarif"]) if options["sarif"] else None
@@ -130,14 +132,15 @@ class _Outputs:
         if self._options["format"] == "json":
             json.write(report, self._main)
         else:
-            text.write(replace(report, findings=report.findings[: self._options["top"]]), self._main)
+            write = text_writer(self._main, *self._look)
+            write(replace(report, findings=report.findings[: self._options["top"]]), self._main)
 
     def write(self, report: Report, judgement: Judgement) -> None:
         """Write the judgement in every form that was asked for."""
         if self._options["format"] == "json":
             json.write(report, self._main, judgement)
         else:
-            judged.write(report, judgement, self._main, top=self._options["top"])
+            judged_writer(self._main, *self._look)(report, judgement, self._main, top=self._options["top"])
         if self._options["print_suppressions"]:
             self._main.write("".join(_suppressions(judgement)))
         if self._junit:
@@ -205,7 +208,7 @@ def _trace(options: dict[str, Any], gate: Gate, write: Callable[[Report], None])
     if left:
         many = f"{len(left)} process{'es' if len(left) > 1 else ''}"
         console.say(f"the command left {many} running, not traced: {', '.join(map(str, left[:5]))}")
-    return last, status
+    return last, recorded.exit_code(status)
 
 
 def pass_signals_on(command: HeldCommand, stop: Sequence[Callable[[], None]]) -> None:

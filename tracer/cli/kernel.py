@@ -6,8 +6,12 @@ from dataclasses import fields
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from tracer.cli import candidates
 from tracer.cli import options as options_
+from tracer.cli.exported import NAMES as EXPORTED
+from tracer.cli.exported import Exports, exporting
 from tracer.cli.values import Positive, Size
 from tracer.errors import UsageError
 from tracer.kernel_settings import KernelSettings
@@ -28,6 +32,9 @@ class _WithCommand(click.Command):
                 raise UsageError("There is no command behind --.", "Name one, or leave -- out.")
         return super().parse_args(ctx, args)
 
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), f"[{BEGINS_COMMAND} COMMAND]"]
+
 
 sources = options_.together(
     click.option("--slab", is_flag=True, help="Trace slab objects: kmalloc, kmem_cache_alloc."),
@@ -47,6 +54,7 @@ sources = options_.together(
 @click.argument("count", type=Positive(whole=True), required=False)
 @sources
 @click.option("-p", "--pid", "pids", type=Positive(whole=True), multiple=True, metavar="PID",
+              shell_complete=candidates.pids,
               help="Only allocations made on behalf of this process; may be given several times.")
 @click.option("--cgroup", "cgroups", multiple=True, metavar="PATH",
               help="Only allocations made on behalf of this control group (version 2) and those below it.")
@@ -65,7 +73,10 @@ sources = options_.together(
               help="Also compare with the kernel's own books: memory allocation profiling, or kmemleak.")
 @click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="json: one document per report and line, schema leaktrace/1.")
+@options_.showing
 @options_.saving
+@options_.living
+@exporting
 @options_.gating
 @click.option("--output", type=click.Path(), metavar="FILE",
               help="With a command: write the report here and not to standard error.")
@@ -88,6 +99,8 @@ def command(ctx: click.Context, /, **options: Any) -> int:
     bytes and their stacks. With a COMMAND behind --, trace the kernel while it runs, and judge what is left in the end.
     """
     options["command"] = ctx.meta.get("command", ())
+    if options["live"] and ctx.get_parameter_source("interval") is ParameterSource.DEFAULT:
+        options["interval"] = options_.LIVE_INTERVAL
     return start(options)
 
 
@@ -100,6 +113,12 @@ def start(options: dict[str, Any]) -> int:
 
         click.echo(program_text(settings))
         return 0
+    exports = Exports.begin({name: options[name] for name in EXPORTED}, live=options["live"],
+                            command=bool(settings.command))
+    if options["live"]:
+        from tracer.cli.live import kernel_live
+
+        return kernel_live(settings, options["record"])
     if settings.command:
         from tracer.cli.gated import run
         from tracer.cli.kernel_running import trace_command
@@ -112,7 +131,7 @@ def start(options: dict[str, Any]) -> int:
                          "Name one behind --.")
     from tracer.cli.kernel_running import show
 
-    return show(settings, options["record"])
+    return show(settings, options["record"], exports)
 
 
 def build_settings(options: dict[str, Any]) -> KernelSettings:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tracer.cli import gated
+from tracer.cli.exported import Exports
 from tracer.cli.kernel import build_settings
 from tracer.cli.recorded import Record
 from tracer.errors import ExitCode
@@ -18,6 +19,7 @@ from tracer.kernel_settings import KernelSettings
 from tracer.listener import Listener
 from tracer.report import json, text
 from tracer.report.model import Report
+from tracer.report.terminal_look import laid_out_writer
 
 WRITERS = {"text": text.write, "json": json.write}
 
@@ -27,21 +29,25 @@ def say(line: str) -> None:
     print(f"leaktrace: {line}", file=sys.stderr, flush=True)
 
 
-def show(settings: KernelSettings, record: str | None = None) -> int:
+def show(settings: KernelSettings, record: str | None, exports: Exports) -> int:
     """Print reports until the trace is over; record: the file to record to. Return the exit code.
+
+    exports: where else each report goes.
 
     Raises LeaktraceError.
     """
-    write = WRITERS[settings.format]
+    laid_out = settings.format == "text" and laid_out_writer(sys.stdout, settings.color, settings.exact_bytes)
+    write = laid_out or WRITERS[settings.format]
     told: dict[str, int] = {}
-    with (KernelSession(settings, Listener(progress=say if settings.verbose else lambda _: None)) as session,
+    with (exports, KernelSession(settings, Listener(progress=say if settings.verbose else lambda _: None)) as session,
           Record(record, settings) as recorded):
         stop_on_signals(session)
         say(f"tracing the kernel: {', '.join(settings.sources)}; Ctrl-C ends with a last report")
         for report in session.reports():
             write(report, sys.stdout)
             recorded.write(report)
-            for loss in report.losses:
+            exports.write(report)
+            for loss in () if laid_out and sys.stderr.isatty() else report.losses:
                 if told.get(loss.name) != loss.count:
                     told[loss.name] = loss.count
                     say(f"{loss.count} {loss.meaning}: {loss.remedy}")
@@ -71,4 +77,4 @@ def trace_command(options: dict[str, Any], gate: Gate, write: Callable[[Report],
             if report.asked_for and not report.last:
                 write(report)
         status = session.command.wait()
-    return last, status
+    return last, recorded.exit_code(status)

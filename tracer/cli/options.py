@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from symbolizer.choices import GroupBy, Style
+from tracer.cli import candidates
 from tracer.cli.values import AllocFunction, FreeFunction, PointedAt, Positive, Size
 from tracer.errors import ExitCode, UsageError
 from tracer.settings import AttachWay, Settings, UnwindWay
@@ -36,7 +37,7 @@ sampling = together(
 allocators = together(
     click.option("-z", "--min-size", type=Size(), metavar="BYTES", help="Only allocations of at least this size."),
     click.option("-Z", "--max-size", type=Size(), metavar="BYTES", help="Only allocations of at most this size."),
-    click.option("-O", "--obj", "object_path", metavar="OBJECT",
+    click.option("-O", "--obj", "object_path", metavar="OBJECT", shell_complete=candidates.files,
                  help="Trace the allocator in this library or executable, instead of those found."),
     click.option("--symbols-prefix", default="", metavar="PREFIX", help="The allocator's functions begin with this."),
     click.option("--alloc-fn", "alloc_functions", type=AllocFunction(), multiple=True,
@@ -88,18 +89,33 @@ following = together(
 )
 
 selecting = together(
-    click.option("--comm", "comms", multiple=True, metavar="NAME",
+    click.option("--comm", "comms", multiple=True, metavar="NAME", shell_complete=candidates.comms,
                  help="Trace all processes of this name, those that come later too. May be given several times, as may "
                       "the next two."),
-    click.option("--cgroup", "cgroups", multiple=True, metavar="PATH",
+    click.option("--cgroup", "cgroups", multiple=True, metavar="PATH", shell_complete=candidates.files,
                  help="Trace all processes in this control group and those below it."),
     click.option("--container", "containers", multiple=True, metavar="ID",
                  help="Trace all processes in this container, by id or name (docker, podman, containerd, Kubernetes)."),
 )
 
+showing = together(
+    click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+                 help="Text at a terminal is laid out and coloured, and plain elsewhere. always: it is elsewhere too; "
+                      "never: no colour. NO_COLOR is heeded as well."),
+    click.option("--bytes", "exact_bytes", is_flag=True, help="Show exact bytes at a terminal, not kB and MB."),
+)
+
 saving = together(
     click.option("--record", type=click.Path(dir_okay=False), metavar="FILE",
                  help="Also record all sites of each report, for `leaktrace report` and `leaktrace diff`."),
+)
+
+#: Seconds between reports of --live where INTERVAL is not given.
+LIVE_INTERVAL = 1.0
+living = together(
+    click.option("--live", is_flag=True,
+                 help="Show sites on the whole screen, to sort, filter and look into; ? there names the keys. INTERVAL "
+                      "is 1 then, or what is given, from 0.25."),
 )
 
 recording = together(

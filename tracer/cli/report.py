@@ -8,9 +8,12 @@ from typing import Any
 
 import click
 
+from symbolizer.choices import Style
+from tracer.cli.options import showing
 from tracer.cli.values import Positive
 from tracer.errors import UsageError
-from tracer.report.formats import FORMATS
+from tracer.report.formats import FORMATS, naming_sites
+from tracer.report.terminal_look import laid_out_writer
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -27,12 +30,19 @@ from tracer.report.formats import FORMATS
               help="So many sites. Without it 10 as text, and all in other formats.")
 @click.option("--sort", type=click.Choice(["loss", "size", "count"]), default="loss", show_default=True,
               help="Order of sites: by what they are expected to lose, then by size; or by size or blocks only.")
+@showing
+@click.option("--debug-dir", "debug_folders", type=click.Path(file_okay=False), multiple=True, metavar="DIR",
+              help="Name the frames again from the debug files in DIR, found by build id. May be given several times.")
 def command(recording: str, output: str | None, at: float | None, every: bool, **options: Any) -> int:
     """Report what FILE, made with --record, says. Needs neither root nor the machine it comes from."""
     from tracer.recording import load
 
     found = load(recording)
     form = FORMATS[options["format"]]
+    if options["format"] == "openmetrics":
+        from tracer.judge.fingerprint import fingerprint
+
+        form = naming_sites(fingerprint)
     if every and not form.many:
         raise UsageError(f"--format {options['format']} has room for one report.", "Leave --all out.")
     if every and at is not None:
@@ -40,12 +50,24 @@ def command(recording: str, output: str | None, at: float | None, every: bool, *
     if found.truncated:
         click.echo(f"leaktrace: {recording} ends within a report: the trace, or its disk, came to an end. "
                    f"This is up to the last whole one, {found.times[-1]:.0f} s after its start.", err=True)
+    if options["debug_folders"]:
+        from tracer.late_names import rename
+
+        style = found.facts.settings.get("demangle")
+        said = rename(found, options["debug_folders"], Style(style) if style in list(Style) else Style.FULL)
+        click.echo(f"leaktrace: {said}", err=True)
+    show = None
+    if output is None and options["format"] == "text":
+        show = laid_out_writer(sys.stdout, options["color"], options["exact_bytes"])
     number = len(found) - 1 if at is None else found.at(at)
     top = options["top"] or form.top
     with ExitStack() as files:
         out = sys.stdout.buffer if output is None else files.enter_context(_create(output))
         for each in range(len(found)) if every else (number,):
-            form.write(found, each, top, options["sort"], out)
+            if show is not None:
+                show(found.report(each, top, options["sort"]), sys.stdout)
+            else:
+                form.write(found, each, top, options["sort"], out)
         out.flush()
     return 0
 

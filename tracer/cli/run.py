@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tracer.cli import candidates
 from tracer.cli import options as options_
 from tracer.cli.values import Positive
 from tracer.errors import UsageError
@@ -16,7 +17,8 @@ from tracer.errors import UsageError
                       "allow_interspersed_args": False},
     epilog="Exit codes: the command's own (128 + N for signal N); 23 over a budget of --fail-on; 4 where a budget was "
            "given and the measurement is not complete; 2 wrong usage, 3 cannot trace.")
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGUMENT]...")
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGUMENT]...",
+                shell_complete=candidates.words)
 @options_.gating
 @options_.judging
 @options_.following
@@ -25,6 +27,7 @@ from tracer.errors import UsageError
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the report here and not to standard error.")
 @click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="json: one document, schema leaktrace/1, with all sites.")
+@options_.showing
 @click.option("--as-root", is_flag=True, help="Under sudo, run the command as root and not as who called sudo.")
 @click.option("-T", "--top", type=Positive(whole=True), default=10, show_default=True,
               help="Show this many of the sites that did not fail.")

@@ -9,7 +9,10 @@ import click
 from click.core import ParameterSource
 
 from tracer import VERSION
+from tracer.cli import candidates
 from tracer.cli import options as options_
+from tracer.cli.exported import NAMES as EXPORTED
+from tracer.cli.exported import Exports, exporting
 from tracer.cli.options import GATING
 from tracer.cli.values import Positive
 from tracer.errors import UsageError
@@ -20,7 +23,8 @@ from tracer.settings import AttachWay, Settings
 KERNEL_ONLY = ("percpu", "wa_missing_free")
 #: What a trace of the kernel knows of this command's options.
 SHARED = ("interval", "count", "show_allocs", "older_ms", "min_size", "max_size", "top", "sort", "duration", "format",
-          "max_outstanding", "max_stacks", "depth", "raw_stacks", "verbose", "ebpf", "hash_map", "record")
+          "max_outstanding", "max_stacks", "depth", "raw_stacks", "verbose", "ebpf", "hash_map",
+          "color", "exact_bytes", "record", "live", *EXPORTED)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -28,8 +32,9 @@ SHARED = ("interval", "count", "show_allocs", "older_ms", "min_size", "max_size"
 @click.argument("interval", type=Positive(whole=False), default=5.0)
 @click.argument("count", type=Positive(whole=True), required=False)
 @click.option("-p", "--pid", "pids", type=Positive(whole=True), multiple=True, metavar="PID",
-              help="Trace this process; may be given several times.")
-@click.option("-c", "--command", help="Start and trace this command, from its first instruction.")
+              shell_complete=candidates.pids, help="Trace this process; may be given several times.")
+@click.option("-c", "--command", shell_complete=candidates.files,
+              help="Start and trace this command, from its first instruction.")
 @options_.selecting
 @options_.following
 @click.option("-t", "--trace", "trace_events", is_flag=True, help="Also print each allocation and free as it happens.")
@@ -46,7 +51,10 @@ SHARED = ("interval", "count", "show_allocs", "older_ms", "min_size", "max_size"
 @click.option("-d", "--duration", type=Positive(whole=False), metavar="SECONDS", help="End after this time.")
 @click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="json: one document per report and line, schema leaktrace/1.")
+@options_.showing
 @options_.saving
+@options_.living
+@exporting
 @options_.recording
 @click.option("-v", "--verbose", is_flag=True, help="Say where each probe sits and how long reports take.")
 @click.option("--ebpf", is_flag=True, help="Print the C program, and end.")
@@ -63,6 +71,8 @@ def command(ctx: click.Context, /, **options: Any) -> int:
     bytes and their stacks. memleak's command lines mean the same here.
     """
     options.pop("combined_only")
+    if options["live"] and ctx.get_parameter_source("interval") is ParameterSource.DEFAULT:
+        options["interval"] = options_.LIVE_INTERVAL
     # The program of a trace of processes can be printed without one.
     if not any(options[name] for name in ("pids", "command", "comms", "cgroups", "containers", "ebpf")):
         return _trace_kernel(options, ctx)
@@ -70,7 +80,8 @@ def command(ctx: click.Context, /, **options: Any) -> int:
         if options.pop(flag):
             raise UsageError(f"--{flag.replace('_', '-')} is for the kernel's allocations, and a process is named.",
                              "Leave one of them out.")
-    ebpf, record = options.pop("ebpf"), options.pop("record")
+    ebpf, record, live = options.pop("ebpf"), options.pop("record"), options.pop("live")
+    exported = {name: options.pop(name) for name in EXPORTED}
     settings = build_settings(options)
     if ebpf:
         import bpf
@@ -79,7 +90,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:
         return 0
     from tracer.cli.running import run_trace
 
-    return run_trace(settings, record)
+    return run_trace(settings, record, live=live, exports=Exports.begin(exported, live=live))
 
 
 def _trace_kernel(options: dict[str, Any], ctx: click.Context) -> int:

@@ -68,7 +68,7 @@ def test_contradictions(words: str, said: str) -> None:
 def test_every_option_has_a_place() -> None:
     """Every option of the command is a setting, judges a command, or is dealt with before."""
     names = {parameter.name for parameter in kernel.command.params} - {"help"}
-    elsewhere = {*options_.GATING, "error_exitcode", "output", "ebpf", "wa_missing_free", "record"}
+    elsewhere = {*options_.GATING, "error_exitcode", "output", "ebpf", "wa_missing_free", "record", "live"}
     assert names - elsewhere == {each.name for each in fields(KernelSettings)} - {
         "command", "sampling", "sample_bytes", "sample_rate", "follows"}
     assert elsewhere <= names

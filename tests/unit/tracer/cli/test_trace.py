@@ -13,7 +13,7 @@ from tracer.limits import MAX_SLOTS
 from tracer.settings import AttachWay, CustomFunction, Settings, UnwindWay
 
 #: Taken away before Settings are built.
-NOT_SETTINGS = ("percpu", "wa_missing_free", "combined_only", "ebpf", "record")
+NOT_SETTINGS = ("percpu", "wa_missing_free", "combined_only", "ebpf", "record", "live")
 
 
 def settings_of(*words: str) -> Settings:
