@@ -16,10 +16,11 @@ _OLD = ("vt52", "vt100", "vt102", "vt220", "vt320", "dumb", "unknown", "")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """colours: colour may be used beside bold and reverse. marks: of a curve, from low to high."""
+    """colours: colour may be used beside bold and reverse. marks: of a curve, from low to high. arrows: up and down."""
 
     colours: bool = True
     marks: str = curves.BLOCKS
+    arrows: str = "▲▼"
 
     def style(self, name: str) -> Style:
         """Return the style of a name as rich has them ("bold red"), without its colours where there are none."""
@@ -32,7 +33,7 @@ def look(environ: Mapping[str, str], color: str = "auto") -> Look:
     plain = color == "never" or (color == "auto" and (old or bool(environ.get("NO_COLOR"))))
     locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or "C.UTF-8"
     wide = "UTF" in locale.upper() and not old
-    return Look(not plain, curves.BLOCKS if wide else curves.ASCII)
+    return Look(not plain) if wide else Look(not plain, curves.ASCII, "^v")
 
 
 @cache

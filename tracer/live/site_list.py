@@ -159,7 +159,7 @@ class SiteList(Widget, can_focus=True):
             if title not in rooms:
                 continue
             chosen = sort is not None and sort == self.board.sort
-            mark = ("^" if self.board.reverse else "v") if chosen else ""
+            mark = self.look.arrows[not self.board.reverse] if chosen else ""
             text = (mark + title).rjust(rooms[title]) if sort else title.ljust(rooms[title])
             made.append(Segment(f"{text} ", self.look.style("bold reverse" if chosen else "bold")))
         made.append(Segment("site".ljust(name), self.look.style("bold")))

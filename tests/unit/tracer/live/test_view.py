@@ -87,7 +87,7 @@ def test_sort_keys() -> None:
         assert rows(view) == ["connect", "load_order", "fill_cache"]
         await pilot.press("b")
         assert rows(view) == ["fill_cache", "load_order", "connect"]
-        assert any("^bytes" in line for line in screen(view))
+        assert any("▲bytes" in line for line in screen(view))
         await pilot.press("g")
         assert rows(view)[0] == "connect"
         await pilot.press("greater_than_sign")
@@ -244,7 +244,7 @@ def test_without_colour_or_block_characters() -> None:
         assert all(line.isascii() for line in screen(view))
         assert any(segment.style and segment.style.reverse for strip in view.screen._compositor.render_strips() for segment in strip)
 
-    play(steps, FIRST, replace(SECOND, losses=(LOSS,)), look=Look(False, "_.-:=+*#"))
+    play(steps, FIRST, replace(SECOND, losses=(LOSS,)), look=Look(False, "_.-:=+*#", "^v"))
 
 
 def test_the_targets_end() -> None:

@@ -1,0 +1,1 @@
+"""Makes the README's pictures (scripts/make_screenshots)."""
