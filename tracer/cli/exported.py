@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from tracer.report.model import Report
 
 #: Seconds that the last profiles have to get away when the trace is over.
-LEAVING = 5.0
+LEAVING = 3.0
+#: Of the time of a trace, what handing on its reports may take; where they come sooner, some are left out.
+SHARE = 0.05
 #: The names of the options.
 NAMES = ("listen", "listen_public", "push_pprof")
 
@@ -50,6 +53,7 @@ class Exports:
         self._problem: str | None = None
         self._news: dict[str, Any] = {}
         self._served_to_the_end = True
+        self._not_before = 0.0
         if push_pprof is not None:
             self._push(push_pprof)
         if listen is not None:
@@ -68,12 +72,17 @@ class Exports:
         return Exports(**options)
 
     def write(self, report: Report) -> None:
-        """Hand on a report, without waiting for anybody; say what is wrong with those who take them, once."""
-        if self._server is None and self._pusher is None:
+        """Hand on a report, without waiting for anybody; say what is wrong with those who take them, once.
+
+        The last is always handed on, the others as often as there is time for.
+        """
+        began = time.monotonic()
+        if (self._server is None and self._pusher is None) or (began < self._not_before and not report.last):
             return
         from tracer.serve.outline import packed
 
         content = packed(report)
+        self._not_before = began + (time.monotonic() - began) / SHARE
         for each in (self._server, self._pusher):
             if each is not None:
                 each.give(content)
@@ -119,6 +128,8 @@ class Exports:
 
     def _listen_to_pusher(self) -> None:
         for news in self._pusher.news() if self._pusher is not None else ():
+            if news.get("dropped") and not self._news.get("dropped"):
+                say(f"profiles wait for {self._destination} longer than there is room for them: the oldest are dropped")
             self._news = news
             problem = news.get("problem")
             if problem and problem != self._problem:

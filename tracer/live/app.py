@@ -93,7 +93,9 @@ class LiveView(App[None]):
         yield SiteList(self.board, self.look, self._typed)
         with VerticalScroll(id="detail", classes="blocks" if self.look.marks[0] > "~" else ""):
             yield Static(id="stack")
-        yield FilterLine(placeholder="words that a site must have; name: module: verdict: source:", id="filter")
+        # The focus can come behind what is typed, and must not have it replaced.
+        yield FilterLine(placeholder="words that a site must have; name: module: verdict: source:", id="filter",
+                         select_on_focus=False)
         yield Static(KEYS, id="keys", markup=False)
 
     def on_mount(self) -> None:
@@ -191,8 +193,11 @@ class LiveView(App[None]):
         self._draw()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
-        self.board.filter(event.value)
+        """Filter while it is typed, by what stands there by now: of what is typed fast, news come late."""
+        self._filter()
+
+    def _filter(self) -> None:
+        self.board.filter(self.query_one("#filter", Input).value)
         self._renew()
 
     def close_filter(self) -> None:
@@ -200,6 +205,7 @@ class LiveView(App[None]):
         self.query_one("#filter", Input).display = False
         self.query_one("#keys", Static).display = True
         self.set_focus(self._list)
+        self._filter()
 
     def action_filter(self) -> None:
         """Have a filter typed."""

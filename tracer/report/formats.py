@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO, Protocol, TextIO
 
+from symbolizer.frame import Frame
 from tracer.report import flamegraph, folded, html, json, openmetrics, pprof, speedscope, text
 from tracer.report.html_series import Series
 from tracer.report.model import Report
@@ -79,3 +80,9 @@ FORMATS = {
     "openmetrics": Format("figures for Prometheus, with their time", _as_text(partial(openmetrics.write, stamped=True)),
                           top=openmetrics.SITES),
 }
+
+
+def naming_sites(fingerprint: Callable[[tuple[Frame, ...]], str]) -> Format:
+    """Return the format openmetrics that names sites by fingerprint, as a trace does that is scraped."""
+    write = partial(openmetrics.write, fingerprint=fingerprint, stamped=True)
+    return replace(FORMATS["openmetrics"], write=_as_text(write))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from string import Template
@@ -39,6 +40,7 @@ def _joined(kind: str, names: tuple[str, ...]) -> str:
     return f'(function () {{\n"use strict";\n{text}}})();\n' if kind == "js" else text
 
 
+@cache
 def _file(name: str) -> str:
     return files("tracer.report").joinpath("html", name).read_text("utf-8")
 

@@ -13,7 +13,8 @@ from tracer.limits import MAX_SLOTS
 from tracer.settings import AttachWay, CustomFunction, Settings, UnwindWay
 
 #: Taken away before Settings are built.
-NOT_SETTINGS = ("percpu", "wa_missing_free", "combined_only", "ebpf", "record", "live")
+NOT_SETTINGS = ("percpu", "wa_missing_free", "combined_only", "ebpf", "record", "live", "listen", "listen_public",
+                "push_pprof")
 
 
 def settings_of(*words: str) -> Settings:
