@@ -45,6 +45,8 @@ def command(recording: str, output: str | None, at: float | None, every: bool, *
         form = naming_sites(fingerprint)
     if every and not form.many:
         raise UsageError(f"--format {options['format']} has room for one report.", "Leave --all out.")
+    if form.binary and output is None and sys.stdout.isatty():
+        raise UsageError(f"--format {options['format']} is nothing for a terminal.", "Name a file with -o.")
     if every and at is not None:
         raise UsageError("--at asks for one report, --all for every one.", "Leave one of them out.")
     if found.truncated:
@@ -69,6 +71,10 @@ def command(recording: str, output: str | None, at: float | None, every: bool, *
             else:
                 form.write(found, each, top, options["sort"], out)
         out.flush()
+    if show is None and options["format"] == "text":
+        # A trace says them beside its reports, too.
+        for loss in found.report(number, 0).losses:
+            click.echo(f"leaktrace: {loss.count} {loss.meaning}: {loss.remedy}", err=True)
     return 0
 
 

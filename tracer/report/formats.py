@@ -45,12 +45,16 @@ class Recorded(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format. top: how many sites it has unless told otherwise, None: all. many: several reports may follow."""
+    """One format. top: how many sites it has unless told otherwise, None: all. many: several reports may follow.
+
+    binary: it is no text.
+    """
 
     meaning: str
     write: Callable[[Recorded, int, int | None, str, BinaryIO], None]
     top: int | None = None
     many: bool = False
+    binary: bool = False
 
 
 def _as_text(write: Callable[[Report, TextIO], None]) -> Callable[..., None]:
@@ -73,7 +77,7 @@ FORMATS = {
     "text": Format("as it was shown", _as_text(text.write), top=10, many=True),
     "json": Format("one document, schema leaktrace/1", _as_text(json.write), many=True),
     "html": Format("one page for a browser, without a network", html.write_recorded, top=html.SITES),
-    "pprof": Format("a gzipped profile for pprof, Pyroscope and Parca", _pprof),
+    "pprof": Format("a gzipped profile for pprof, Pyroscope and Parca", _pprof, binary=True),
     "folded": Format("a line for each stack with its bytes, for flamegraph.pl and others", _as_text(folded.write)),
     "speedscope": Format("JSON for speedscope", _as_text(speedscope.write)),
     "flamegraph": Format("an SVG of live bytes, for a browser", _as_text(flamegraph.write)),
