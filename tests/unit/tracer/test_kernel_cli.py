@@ -9,6 +9,7 @@ import pytest
 
 from tracer.cli import kernel, kernel_running, main
 from tracer.cli import options as options_
+from tracer.cli.exported import NAMES as EXPORTED
 from tracer.errors import ExitCode, UsageError
 from tracer.kernel_settings import KernelSettings
 
@@ -68,7 +69,7 @@ def test_contradictions(words: str, said: str) -> None:
 def test_every_option_has_a_place() -> None:
     """Every option of the command is a setting, judges a command, or is dealt with before."""
     names = {parameter.name for parameter in kernel.command.params} - {"help"}
-    elsewhere = {*options_.GATING, "error_exitcode", "output", "ebpf", "wa_missing_free", "record", "live"}
+    elsewhere = {*options_.GATING, "error_exitcode", "output", "ebpf", "wa_missing_free", "record", "live", *EXPORTED}
     assert names - elsewhere == {each.name for each in fields(KernelSettings)} - {
         "command", "sampling", "sample_bytes", "sample_rate", "follows"}
     assert elsewhere <= names
@@ -86,7 +87,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return what would have been started: nothing is."""
     found: list[str] = []
 
-    def show(settings: KernelSettings, _record: str | None) -> int:
+    def show(settings: KernelSettings, *_: object) -> int:
         found.append(f"show {settings.interval}")
         return 0
 
