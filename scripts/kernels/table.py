@@ -24,8 +24,8 @@ def table(results: Sequence[Result], listed: Mapping[str, Sequence[str]]) -> str
     titles = {name: need.title for one in found for name, need in one.items()}
     for name, title in titles.items():
         words = [WORDS.get(one[name].status, one[name].status) if name in one else "?" for one in found]
-        # What every kernel has says nothing about any.
-        if set(words) - {WORDS["ok"], "?"}:
+        # What every kernel has, or none was asked for, says nothing about any.
+        if set(words) - {"?"} not in (set(), {WORDS["ok"]}, {WORDS["unknown"]}):
             rows.append([title, *words])
     shown = [by_feature(one.tests, listed) for one in results]
     rows += [[feature, *(_tests(each[feature]) for each in shown)] for feature in listed]
