@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, TextIO
 
-from tracer.report import diff_flamegraph, diff_folded, diff_html, diff_json, diff_pprof, diff_text
+from tracer.report import (
+    diff_flamegraph,
+    diff_folded,
+    diff_html,
+    diff_json,
+    diff_pprof,
+    diff_speedscope,
+    diff_text,
+)
 from tracer.report.diff_model import Difference
 
 
@@ -38,5 +46,6 @@ DIFF_FORMATS = {
     "html": DiffFormat("one page with a table and a flame graph", _as_text(diff_html.write)),
     "flamegraph": DiffFormat("an SVG, red where it grew and blue where it shrank", _as_text(diff_flamegraph.write)),
     "folded": DiffFormat("stacks with their bytes before and after", _as_text(diff_folded.write)),
+    "speedscope": DiffFormat("JSON for speedscope, gains and losses apart", _as_text(diff_speedscope.write)),
     "pprof": DiffFormat("a gzipped profile with before subtracted", diff_pprof.write),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from symbolizer.frame import Frame
@@ -23,20 +23,27 @@ def write(report: Report, out: TextIO) -> None:
 
 def document(report: Report) -> dict[str, Any]:
     """Return a profile of live bytes, one of live blocks and, where it is known, one of bytes gained, of one name."""
-    frames = _Frames()
-    stacks = [frames.of(finding) for finding in report.findings]
-    profiles = [_profile("live bytes", "bytes", stacks, [finding.bytes for finding in report.findings]),
-                _profile("live blocks", "none", stacks, [finding.count for finding in report.findings])]
+    figures: dict[str, tuple[str, Sequence[float]]] = {
+        "live bytes": ("bytes", [finding.bytes for finding in report.findings]),
+        "live blocks": ("none", [finding.count for finding in report.findings])}
     gained = [finding.gained_bytes or 0 for finding in report.findings]
     if any(bytes_ > 0 for bytes_ in gained):
-        profiles.append(_profile("bytes gained since the report before", "bytes", stacks, gained))
+        figures["bytes gained since the report before"] = "bytes", gained
     name = ", ".join(printable(f"{target.comm} {target.pid}") for target in report.targets[:3]) or "kernel"
+    return profiles_of(f"{name}, {report.taken:%Y-%m-%d %H:%M:%S}", report.findings, figures)
+
+
+def profiles_of(name: str, findings: Sequence[Finding],
+                figures: Mapping[str, tuple[str, Sequence[float]]]) -> dict[str, Any]:
+    """Return a document with a profile for each figure: its name, its unit, and its value for each finding."""
+    frames = _Frames()
+    stacks = [frames.of(finding) for finding in findings]
+    profiles = [_profile(title, unit, stacks, weights) for title, (unit, weights) in figures.items()]
     return {"$schema": SCHEMA, "exporter": f"leaktrace@{VERSION}", "activeProfileIndex": 0,
-            "name": f"{name}, {report.taken:%Y-%m-%d %H:%M:%S}", "shared": {"frames": frames.documents()},
-            "profiles": profiles}
+            "name": printable(name), "shared": {"frames": frames.documents()}, "profiles": profiles}
 
 
-def _profile(name: str, unit: str, stacks: Sequence[list[int]], weights: Sequence[int]) -> dict[str, Any]:
+def _profile(name: str, unit: str, stacks: Sequence[list[int]], weights: Sequence[float]) -> dict[str, Any]:
     """Return a profile of the stacks that weigh anything: a width cannot be negative."""
     kept = [(stack, weight) for stack, weight in zip(stacks, weights, strict=True) if weight > 0]
     return {"type": "sampled", "name": name, "unit": unit, "startValue": 0,

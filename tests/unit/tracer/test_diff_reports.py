@@ -96,6 +96,17 @@ def test_folded_has_both_values() -> None:
     assert "main;cache 100.000 15.000" in written("folded", difference(BEFORE, AFTER, Per("x", 10, 100))).decode()
 
 
+def test_speedscope_has_gains_and_losses_apart() -> None:
+    """Widths cannot be negative: what grew is in one profile, what shrank in another, of bytes and of blocks."""
+    said: dict[str, Any] = json.loads(written("speedscope"))
+    names = [frame["name"] for frame in said["shared"]["frames"]]
+    found = {each["name"]: {names[stack[-1]]: weight for stack, weight in zip(each["samples"], each["weights"], strict=True)}
+             for each in said["profiles"]}
+    assert found["bytes gained"] == {"leak": 3000, "cache": 500}
+    assert found["bytes given back"] == {"old": 4096}
+    assert set(found) == {f"{what} {way}" for what in ("bytes", "blocks") for way in ("gained", "given back")}
+
+
 def test_the_flame_graph_shows_both() -> None:
     """What is gone is there as well; another folder of the same file splits nothing; colours say where it went."""
     svg = "{http://www.w3.org/2000/svg}"
