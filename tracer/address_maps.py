@@ -36,6 +36,7 @@ class AddressMaps:
             if not mapping.executable or key is None:
                 continue
             file = self.symbolizer.object_file(key)
-            found.append(MappedFile(mapping.start, mapping.end, mapping.file_offset, printable(mapping.path),
-                                    file.build_id if file is not None else None))
+            # Of one that was cut meanwhile, nothing can be read any more.
+            number = file.build_id if file is not None and file.is_whole() else None
+            found.append(MappedFile(mapping.start, mapping.end, mapping.file_offset, printable(mapping.path), number))
         return found
