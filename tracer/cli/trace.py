@@ -69,6 +69,9 @@ def command(ctx: click.Context, /, **options: Any) -> int:
 
     Every INTERVAL seconds (default 5), COUNT times (default: until Ctrl-C), print the sites with the most outstanding
     bytes and their stacks. memleak's command lines mean the same here.
+
+    Other commands, each with a --help of its own: run (a command, and fail if it leaks), kernel (the kernel's memory),
+    report and diff (recordings), doctor (what works here), demo, completion, man.
     """
     options.pop("combined_only")
     if options["live"] and ctx.get_parameter_source("interval") is ParameterSource.DEFAULT:
