@@ -28,25 +28,29 @@ static __always_inline void pages_allocated(void *ctx, u64 key, u64 page, u32 or
 /* A block is freed as it was given, or, where it was given in bulk, in parts: then its size is what is left. */
 static __always_inline void pages_freed(u64 number, u32 order)
 {
-	u64 bytes = PAGE_BYTES << (order & 31), key = 0;
-	struct outstanding *record = NULL;
+	u64 bytes = PAGE_BYTES << (order & 31), key;
+	u32 i, index, found = MAX_ORDER;
+	struct outstanding *record;
 	struct record_place place = {};
 	struct site *site;
-	u32 i, index;
 
 #pragma nounroll
 	for (i = 0; i < MAX_ORDER; i++) {
+		struct record_place nowhere = {};
 		u32 power = i;
 		u64 *count = orders.lookup(&power);
 
 		/* Of single pages there are always some. */
 		if (i < order || !count || (i && !*count))
 			continue;
-		key = PAGES_KEY(number, power);
-		record = record_find(key, &place);
-		if (record)
+		if (record_find(PAGES_KEY(number, power), &nowhere)) {
+			found = power;
 			break;
+		}
 	}
+	/* Looked for again: what a loop finds, the verifier would follow through all its rounds. */
+	key = PAGES_KEY(number, found & 31);
+	record = found < MAX_ORDER ? record_find(key, &place) : NULL;
 	if (!record)
 		return;
 	if (record->size > bytes) {

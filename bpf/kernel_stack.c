@@ -120,6 +120,8 @@ static __always_inline void walk_by_kernel(void *ctx, struct kernel_scratch *scr
 	for (depth = 0; depth < KERNEL_FRAMES; depth++) {
 		u64 address;
 
+		/* Else the compiler makes one bound of two, which the verifier does not follow. */
+		asm volatile("" : "+r"(frames));
 		if (depth >= frames)
 			break;
 		address = scratch->addresses[depth];
@@ -162,6 +164,8 @@ static __always_inline void send_stack(struct kernel_scratch *scratch, u32 point
 				break;
 			miss->copied += KERNEL_PIECE;
 		} else {
+			/* The compiler knows that it is less, and leaves out what tells the verifier so. */
+			asm volatile("" : "+r"(left));
 			if (bpf_probe_read_kernel(miss->data + i * KERNEL_PIECE, left & (KERNEL_PIECE - 1), (void *)at))
 				break;
 			miss->copied += left;

@@ -157,18 +157,14 @@ static __always_inline void wait_a_little(void)
 	}
 }
 
-/* BPF_RB_AVAIL_DATA is 0; older BCC wants a pointer there, and newer clang takes none for a number. */
-#if __clang_major__ >= 15
-#define AVAILABLE 0
-#else
-#define AVAILABLE NULL
-#endif
-
-/* How many bytes wait in the ring. BCC has no word for this helper, so it is asked for another one that takes the map. */
-#define bpf_ringbuf_output(map, flags, unused, none) bpf_ringbuf_query(map, flags)
+/*
+ * How many bytes wait in the ring. BCC has no word for this helper, so it is asked for another one that takes the map, and
+ * that wants a pointer here. Newer clang takes none for a number: NULL becomes BPF_RB_AVAIL_DATA, which is 0.
+ */
+#define bpf_ringbuf_output(map, flags, unused, none) bpf_ringbuf_query(map, (u64)(flags))
 static __always_inline u64 ring_used(void)
 {
-	return ring.ringbuf_output(AVAILABLE, 0, 0);
+	return ring.ringbuf_output(NULL, 0, 0);
 }
 #undef bpf_ringbuf_output
 
