@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -77,28 +78,32 @@ def fill_report(
     holders = _Holders(sites, rows, tracees)
     gains = _Gains(snapshot, earlier)
     errors = relative_errors(snapshot) if settings.sampling else None
+    # Findings are made as long as the report lives, which is until the next one is there: they must not hold what there
+    # is of every block, nor the processes' memory.
+    figures = snapshot if settings.show_allocs else replace(snapshot, blocks=None, members=None)
+    frames, stacks, kinds, was_looked_at = sites.frames, sites.stacks, sites.kinds, looked is not None
 
     def finding(row: int, number: int) -> Finding:
-        counters = snapshot.counters[row]
+        counters = figures.counters[row]
         return Finding(
             rank=number,
             pid=holders.main_pid(row),
-            bytes=int(snapshot.live_bytes[row]),
-            count=int(snapshot.live_count[row]),
+            bytes=int(figures.live_bytes[row]),
+            count=int(figures.live_count[row]),
             allocated_bytes=int(counters["allocated_bytes"]),
             allocated_count=int(counters["allocated_count"]),
             freed_count=int(counters["freed_count"]),
-            oldest_s=_seconds(int(snapshot.oldest_ns[row])),
+            oldest_s=_seconds(int(figures.oldest_ns[row])),
             growth_bytes_per_s=gains.rate(row),
             gained_bytes=gains.of_bytes(row),
             gained_count=gains.of_count(row),
             error=float(errors[row]) if errors is not None else None,
-            frames=sites.frames(row),
-            stacks=int(sites.stacks[row]),
+            frames=frames(row),
+            stacks=int(stacks[row]),
             processes=holders.number(row),
-            blocks=_blocks(snapshot, row) if settings.show_allocs else (),
+            blocks=_blocks(figures, row) if settings.show_allocs else (),
             **_opinion(verdicts, row),
-            reachability=_reachability(sites.kinds[row]) if looked is not None else None,
+            reachability=_reachability(kinds[row]) if was_looked_at else None,
             **more(row),
         )
 

@@ -104,6 +104,9 @@ class _Details:
         self._taken, self._names, self._program = taken, names, program
         self._comms: dict[int, str | None] = {}
         self._holders = self._shares()
+        # This lives as long as the report; what there is of every block is not needed any more.
+        self._taken = replace(taken, snapshot=replace(taken.snapshot, blocks=None, members=None),
+                              processes=np.zeros(0, np.uint32))
 
     def _shares(self) -> dict[int, list[tuple[int, int, int]]]:
         """Return process, bytes and blocks by row, the largest first."""

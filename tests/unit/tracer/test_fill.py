@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import sqrt
@@ -232,3 +234,16 @@ def test_ages_and_blocks() -> None:
     assert by_bytes(report, 100).blocks == (Block(0x20, 60), Block(0x10, 40))
     assert by_bytes(report, 300).blocks == (Block(0x30, 300),)
     assert by_bytes(report, 100).oldest_s == 2.346
+
+
+@pytest.mark.parametrize("show_allocs", [False, True])
+def test_a_report_holds_single_blocks_only_to_show_them(show_allocs: bool) -> None:
+    """A report lives until the next one is there; of a million blocks it must not keep what it does not say."""
+    now = snapshot((stack(1), counters(64, 1)))
+    blocks = Blocks(*(np.array([number], np.int64) for number in (0x10, 64, 5, 1, 0)))
+    alive = weakref.ref(blocks.addresses)
+    report = filled(replace(now, blocks=blocks), settings=Settings(show_allocs=show_allocs))
+    del now, blocks
+    gc.collect()
+    assert report.sites is not None and report.sites.finding(0, 1).bytes == 64
+    assert (alive() is not None) == show_allocs
