@@ -82,7 +82,7 @@ static __always_inline void vmalloc_returned(void *ctx, u64 key, u64 start, u64 
 	area_allocated(ctx, key, requested, taken, gfp);
 }
 
-/* void *__vmalloc_node_range(size, ...) or __vmalloc_node(size, ...), at its return; vfree(address) */
+/* void *__vmalloc_node_range(size, ...), at its return; vfree(address) */
 PROGRAMS(vmalloc_return, POINT_VMALLOC, KERNEL_KEY(SOURCE_VMALLOC, ctx->at[VMALLOC_RETURN]),
 	 vmalloc_returned(ctx, key, ctx->at[VMALLOC_RETURN], ctx->at[0], ctx->at[VMALLOC_GFP]))
 PROGRAMS(vfree_enter, POINT_VFREE, KERNEL_KEY(SOURCE_VMALLOC, ENTRY_ARGUMENT(VFREE_BY_KPROBE, ctx, 0)),

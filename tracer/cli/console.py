@@ -11,6 +11,7 @@ from tracer.attach.start import Prepared
 from tracer.attach.tracee import Attached
 from tracer.cli.exported import Exports
 from tracer.cli.recorded import Record
+from tracer.cli.saying import LossTeller, say
 from tracer.errors import ExitCode
 from tracer.listener import Listener, TraceLine
 from tracer.report import json, text
@@ -27,7 +28,7 @@ class Console:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._told: dict[str, int] = {}
+        self._losses = LossTeller()
 
     def listener(self, *, quiet: bool = False) -> Listener:
         """Return who is told by the session; quiet: not where it attached."""
@@ -41,7 +42,7 @@ class Console:
 
     def say(self, line: str) -> None:
         """Write one line to stderr."""
-        print(f"leaktrace: {line}", file=sys.stderr, flush=True)
+        say(line)
 
     def attached(self, each: Attached) -> None:
         """Say what was attached to one file, and with -v where each probe sits."""
@@ -64,10 +65,7 @@ class Console:
 
     def losses(self, report: Report) -> None:
         """Say each loss when it has grown since it was last said."""
-        for loss in report.losses:
-            if self._told.get(loss.name) != loss.count:
-                self._told[loss.name] = loss.count
-                self.say(f"{loss.count} {loss.meaning}: {loss.remedy}")
+        self._losses.tell(report)
 
 
 def summary(probes: Iterable[PlannedProbe]) -> str:

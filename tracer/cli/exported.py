@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tracer.cli.options import Decorator, together
+from tracer.cli.saying import say
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,11 +33,6 @@ exporting: Decorator = together(
                  help="Post each report as a profile to Pyroscope (http://HOST:4040/ingest) or Parca "
                       "(http://HOST:7070/api/profiles/writeraw)."),
 )
-
-
-def say(line: str) -> None:
-    """Write one line to stderr."""
-    print(f"leaktrace: {line}", file=sys.stderr, flush=True)
 
 
 class Exports:

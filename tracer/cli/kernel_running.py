@@ -12,6 +12,7 @@ from tracer.cli import gated
 from tracer.cli.exported import Exports
 from tracer.cli.kernel import build_settings
 from tracer.cli.recorded import Record
+from tracer.cli.saying import LossTeller, say
 from tracer.errors import ExitCode
 from tracer.gate import Gate
 from tracer.kernel_session import KernelSession, stop_on_signals
@@ -24,11 +25,6 @@ from tracer.report.terminal_look import laid_out_writer
 WRITERS = {"text": text.write, "json": json.write}
 
 
-def say(line: str) -> None:
-    """Write one line to stderr."""
-    print(f"leaktrace: {line}", file=sys.stderr, flush=True)
-
-
 def show(settings: KernelSettings, record: str | None, exports: Exports) -> int:
     """Print reports until the trace is over; record: the file to record to. Return the exit code.
 
@@ -38,7 +34,7 @@ def show(settings: KernelSettings, record: str | None, exports: Exports) -> int:
     """
     laid_out = settings.format == "text" and laid_out_writer(sys.stdout, settings.color, settings.exact_bytes)
     write = laid_out or WRITERS[settings.format]
-    told: dict[str, int] = {}
+    losses = LossTeller()
     with (exports, KernelSession(settings, Listener(progress=say if settings.verbose else lambda _: None)) as session,
           Record(record, settings) as recorded):
         stop_on_signals(session)
@@ -47,10 +43,8 @@ def show(settings: KernelSettings, record: str | None, exports: Exports) -> int:
             write(report, sys.stdout)
             recorded.write(report)
             exports.write(report)
-            for loss in () if laid_out and sys.stderr.isatty() else report.losses:
-                if told.get(loss.name) != loss.count:
-                    told[loss.name] = loss.count
-                    say(f"{loss.count} {loss.meaning}: {loss.remedy}")
+            if not (laid_out and sys.stderr.isatty()):
+                losses.tell(report)
         if settings.verbose:
             by_rules, by_kernel = session.walks()
             say(f"{by_rules / max(1, by_rules + by_kernel):.1%} of {by_rules + by_kernel} stacks by learnt distances")

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tracer.cli.recorded import Record
+from tracer.cli.saying import say
 from tracer.errors import CannotTrace, ExitCode, LeaktraceError, UsageError
 from tracer.listener import Listener
 from tracer.report import text
@@ -56,11 +57,6 @@ def require_screen(settings: Settings | KernelSettings) -> None:
         raise UsageError("--live needs a terminal, and this is none.", "Leave it out to have reports as text.")
     if settings.interval < LEAST:
         raise UsageError(f"--live cannot show a report every {settings.interval:g} s.", f"{LEAST:g} s is the least.")
-
-
-def say(line: str) -> None:
-    """Write one line to stderr."""
-    print(f"leaktrace: {line}", file=sys.stderr, flush=True)
 
 
 class Feed:
