@@ -162,6 +162,8 @@ def _served(share: Share, exchange: Path) -> Iterator[Path]:
                 raise Failure(f"virtiofsd does not serve {share.folder}: {told[-1] if told else 'it says nothing'}")
             time.sleep(POLL_S)
         yield socket
+    # A machine that boots again waits for its own.
+    socket.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

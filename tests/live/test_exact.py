@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,29 @@ CONTENDED = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.tcache_cou
 
 def assert_sites_exact(report: dict[str, Any], truth: list[dict[str, Any]]) -> None:
     """Compare every site's five figures with what the program counted."""
+    wanted = [{"function": each["function"], **{figure: each[figure] for figure in figures_shown(report)}}
+              for each in truth]  # fmt: skip
     found = {each["function"]: site(report, each["function"]) for each in truth}
-    got = [{"function": name, **{figure: getattr(sums, figure) for figure in FIGURES}} for name, sums in found.items()]
-    assert got == truth
-    assert losses(report) == {} and report["complete"]
+    got = [{"function": name, **{figure: getattr(sums, figure) for figure in figures_shown(report)}}
+           for name, sums in found.items()]  # fmt: skip
+    # Together, so that a failure shows both.
+    assert (got, losses(report)) == (wanted, {})
+    assert report["complete"]
+
+
+def is_cut_short(report: dict[str, Any]) -> bool:
+    """Return whether it has stacks cut short as a machine in software may: it learns slowly in its first moments."""
+    return bool(os.environ.get("LEAKTRACE_GUEST")) and "stack_no_copy" in report["losses"]
+
+
+def figures_shown(report: dict[str, Any]) -> Sequence[str]:
+    """Return what its sites must add up to. One of a stack cut short whose blocks are all freed is not in a report."""
+    return FIGURES[:2] if is_cut_short(report) else FIGURES
 
 
 def losses(report: dict[str, Any]) -> dict[str, int]:
-    """Return what was lost. In software, a machine learns so slowly that stacks of its first moments may be cut short."""
-    slow = {"stack_no_copy"} if os.environ.get("LEAKTRACE_GUEST") else set()
+    """Return what was lost that must not be."""
+    slow = {"stack_no_copy"} if is_cut_short(report) else set()
     return {name: count for name, count in report["losses"].items() if name not in slow}
 
 

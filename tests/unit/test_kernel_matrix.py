@@ -296,6 +296,22 @@ def test_a_failure_names_the_test_and_a_death_its_last_words(tmp_path: Path) -> 
     assert ended.outcome is Outcome.FAILED and "panicked" in ended.why and "Oops: 0002" in ended.why
 
 
+@pytest.mark.parametrize(
+    ("console", "printed", "boots"),
+    [("Oops: int3: 0000", False, 2), ("Oops: int3: 0000", True, 1), ("no files", False, 1)],
+)
+def test_only_a_kernel_that_dies_as_it_boots_is_booted_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, console: str, printed: bool, boots: int
+) -> None:
+    """Once more, and no more than that; a death during the tests is a failure, and so is a machine that never began."""
+    if printed:
+        (tmp_path / "stdout").touch()
+    ends = iter([machine.Ending(None, "its kernel panicked", 5.0, console), machine.Ending(None, "", 6.0, console)])
+    monkeypatch.setattr(machine, "run", lambda *_: next(ends))
+    ending = matrix.ended(Kernel("6.1", "6.1.0-56", tmp_path, tmp_path), machine.Work("true", tmp_path), tmp_path)
+    assert ending.seconds == 4.0 + boots
+
+
 def test_scripts_for_the_machine_are_shell_scripts() -> None:
     """What runs in a machine is parsed by a shell, and a folder with a quote in its name is entered."""
     text = machine.session_script(machine.Work("true", Path("/a b/it's")))
