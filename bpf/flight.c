@@ -23,7 +23,8 @@ static __always_inline struct in_flight *new_thread(u32 tid)
 
 	if (!none)
 		return NULL;
-	in_flight.update(&tid, none);
+	if (in_flight.update(&tid, none))
+		lose(LOSS_IN_FLIGHT, 0);
 	return in_flight.lookup(&tid);
 }
 

@@ -261,10 +261,13 @@ static __always_inline u32 kernel_site_of(void *ctx, struct kernel_scratch *scra
 	if (!index) {
 		lose(LOSS_SITES_FULL, bytes);
 	} else if (site_of_stack.insert(&id, &index)) {
-		/* Another processor was faster. */
-		claimed.delete(&index);
 		known = site_of_stack.lookup(&id);
-		return known ? *known : 0;
+		if (known) {
+			/* Another processor was faster. */
+			claimed.delete(&index);
+			return *known;
+		}
+		/* The table was busy for too long: this one has a site of its own, and the next one tries again. */
 	}
 	if (scratch->ended == ENDED_DEPTH)
 		lose(LOSS_STACK_DEPTH, 0);

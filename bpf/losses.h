@@ -7,7 +7,7 @@
 enum loss {
 	LOSS_OUTSTANDING_FULL, /* a block was not recorded: no room among the outstanding */
 	LOSS_SITES_FULL,       /* a block was counted at no site: no room for another stack */
-	LOSS_IN_FLIGHT,        /* an allocation returned whose beginning was not seen */
+	LOSS_IN_FLIGHT,        /* an allocation returned whose beginning was not seen, or began and could not be noted */
 	LOSS_MISSED_FREE,      /* an address was given out again though its free was not seen */
 	LOSS_STACK_NO_COPY,    /* a stack is shorter than it should be: no room in the ring buffer */
 	LOSS_STACK_UNREADABLE, /* a stack is shorter: its memory could not be read */

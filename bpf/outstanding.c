@@ -66,11 +66,13 @@ static __always_inline struct outstanding *record_find(u64 key, struct record_pl
 static __always_inline void record_remove(u64 key, struct record_place *place)
 {
 	if (place->key) {
+		/* Whatever was read of the record, was read before: the place may be another one's from here on. */
+		asm volatile("" ::: "memory");
 		*place->key = 0;
 		return;
 	}
-	overflow.delete(&key);
-	if (place->bucket)
+	/* Not counted down where another processor was faster. */
+	if (!overflow.delete(&key) && place->bucket)
 		__sync_fetch_and_add(&place->bucket->overflowed, -1);
 }
 

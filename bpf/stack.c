@@ -216,10 +216,13 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 		return index;
 	}
 	if (index && site_of_stack.insert(&walked.id, &index)) {
-		/* Another processor was faster. */
-		claimed.delete(&index);
 		known = site_of_stack.lookup(&walked.id);
-		return known ? *known : 0;
+		if (known) {
+			/* Another processor was faster. */
+			claimed.delete(&index);
+			return *known;
+		}
+		/* The table was busy for too long: this one has a site of its own, and the next one tries again. */
 	}
 	count_short_stack(walked.ended);
 	return index;
