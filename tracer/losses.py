@@ -60,7 +60,7 @@ LOSSES = (
          "times more objects were freed together than are looked at: the rest counts as outstanding until it is given "
          "out again", "tell such sites by their growth, which ends"),
     Loss("stack_corrected", "LOSS_STACK_CORRECTED",
-         "stacks, of one in 1024 that are compared, were not those that the kernel finds; each was corrected",
+         "stacks, of one in 1021 that are compared, were not those that the kernel finds; each was corrected",
          "nothing: it says how far the others can be trusted", hides_bytes=False),
 )
 

@@ -13,7 +13,7 @@ from tracer.cli import options as options_
 from tracer.cli.exported import NAMES as EXPORTED
 from tracer.cli.exported import Exports, exporting
 from tracer.cli.values import Positive, Size
-from tracer.errors import UsageError
+from tracer.errors import ExitCode, UsageError
 from tracer.kernel_settings import KernelSettings
 
 #: What stands between leaktrace's own words and a command.
@@ -124,14 +124,20 @@ def start(options: dict[str, Any]) -> int:
         from tracer.cli.kernel_running import trace_command
 
         return run(options, trace_command)
-    asked = ["--fail-on" if name == "budgets" else f"--{name.replace('_', '-')}"
-             for name in options_.GATING if options[name]]
+    asked = _about_a_command(options)
     if asked:
-        raise UsageError(f"{', '.join(asked)} {'judges' if len(asked) == 1 else 'judge'} a command, and there is none.",
+        raise UsageError(f"{', '.join(asked)} {'is' if len(asked) == 1 else 'are'} about a command, and there is none.",
                          "Name one behind --.")
     from tracer.cli.kernel_running import show
 
     return show(settings, options["record"], exports)
+
+
+def _about_a_command(options: dict[str, Any]) -> list[str]:
+    """Return the options that were given and say something of a command."""
+    asked = ["--fail-on" if name == "budgets" else f"--{name.replace('_', '-')}"
+             for name in (*options_.GATING, "output", "as_root") if options[name]]
+    return [*asked, "--error-exitcode"] if options["error_exitcode"] != ExitCode.LEAKS else asked
 
 
 def build_settings(options: dict[str, Any]) -> KernelSettings:

@@ -115,11 +115,12 @@ def test_with_a_command_it_is_run(started: list[str]) -> None:
 @pytest.mark.parametrize(("words", "option"), [
     (["--fail-on", "bytes>1"], "--fail-on"), (["--sarif", "f"], "--sarif"), (["--github"], "--github"),
     (["--print-suppressions"], "--print-suppressions"), (["--suppressions", "f"], "--suppressions"),
+    (["--output", "f"], "--output"), (["--as-root"], "--as-root"), (["--error-exitcode", "9"], "--error-exitcode"),
 ])
-def test_what_judges_needs_a_command(started: list[str], capsys: pytest.CaptureFixture[str], words: list[str], option: str) -> None:
-    """A budget without a command to hold to it is wrong usage, and the sentence names the option as it was given."""
+def test_what_is_about_a_command_needs_one(started: list[str], capsys: pytest.CaptureFixture[str], words: list[str], option: str) -> None:
+    """A budget without a command to hold to it is wrong usage, as is its report's file; the sentence names the option."""
     assert main(["kernel", *words]) == ExitCode.USAGE
-    assert capsys.readouterr().err.startswith(f"leaktrace: {option} judges a command") and not started
+    assert capsys.readouterr().err.startswith(f"leaktrace: {option} is about a command") and not started
 
 
 @pytest.mark.parametrize("words", [["--"], ["2", "1", "--"]])
