@@ -11,12 +11,13 @@ from pathlib import Path
 from benchmarks.entry import run_script
 
 from kernels import machine, matrix, table
-from kernels.kernel import headers, kernel
+from kernels.kernel import Origin, headers, kernel
 from kernels.machine import Work
 from kernels.matrix import ROOT, Plan
 from kernels.results import Outcome
 from kernels.roots import BCC_RELEASES
-from kernels.suites import SUITES, Suite, chosen
+from kernels.suites import SUITES, chosen
+from kernels.tree import SEPARATOR, Tree
 
 TIMEOUT_S = 1500.0
 #: Machines side by side.
@@ -44,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="scripts/test-kernels", description=__doc__.partition(": ")[2].capitalize(),
         usage="%(prog)s [OPTIONS] [KERNEL ...] [-- PYTEST ARGUMENTS]",
         epilog="Without arguments for pytest, the tests in scripts/kernels/live_tests.txt run.")
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=f"{names} (default: each)")
+    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=f"{names} (default: each of these); or, with a / "
+                        "in it, the folder in which you built one from its sources")
     parser.add_argument("--run", metavar="COMMAND", help="only run this shell command in the checkout; exit as it does")
     parser.add_argument("--table", type=Path, metavar="FILE", help="also write what came of it into this file's table")
     parser.add_argument("--bcc", choices=list(BCC_RELEASES), default="", help="with this BCC, in a root of the release "
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options ask for."""
-    suites = chosen(options.kernels)
+    suites = origins(options.kernels)
     if options.bcc and not options.kernels:
         suites = [suites[0], suites[-1]]
     if options.prepare:
@@ -75,7 +77,16 @@ def run(options: argparse.Namespace) -> int:
     return 1 if any(result.outcome is Outcome.FAILED for result in results) else 0
 
 
-def prepare(suites: Sequence[Suite]) -> int:
+def origins(words: Sequence[str]) -> list[Origin]:
+    """Return what the words name, all suites for none; Failure for a wrong name, or a tree without a kernel."""
+    trees = [Tree(Path(word).resolve()) for word in words if SEPARATOR in word]
+    for tree in trees:
+        tree.release()
+    names = [word for word in words if SEPARATOR not in word]
+    return [*(chosen(names) if names or not trees else []), *trees]
+
+
+def prepare(suites: Sequence[Origin]) -> int:
     """Fetch kernels and print where they are, one NAME.WHAT=PATH a line."""
     for suite in suites:
         one = kernel(suite)
@@ -85,7 +96,7 @@ def prepare(suites: Sequence[Suite]) -> int:
     return 0
 
 
-def _run_in(suite: Suite, options: argparse.Namespace) -> int:
+def _run_in(suite: Origin, options: argparse.Namespace) -> int:
     """Run the command of the options in a machine with a suite's kernel; return its exit status."""
     work = Work(options.run, ROOT, keep=matrix.kept(), timeout_s=options.timeout, accelerator=options.accelerator)
     follower = Follower(sys.stdout.fileno(), sys.stderr.fileno())

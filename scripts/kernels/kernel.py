@@ -15,11 +15,12 @@ from benchmarks.child import Failure
 
 from kernels.packages import CACHE, Apt, command
 from kernels.suites import Suite
+from kernels.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """An unpacked kernel of the matrix."""
+    """A kernel with its files."""
 
     name: str
     version: str
@@ -29,8 +30,14 @@ class Kernel:
     """The folder that it looks for at /lib/modules/VERSION."""
 
 
-def kernel(suite: Suite, cache: Path = CACHE) -> Kernel:
-    """Return a suite's kernel of today, fetched if it is not here yet; Failure if it cannot be had."""
+#: Where a kernel comes from.
+Origin = Suite | Tree
+
+
+def kernel(suite: Origin, cache: Path = CACHE) -> Kernel:
+    """Return a suite's kernel of today, fetched if it is not here yet, or a tree's; Failure if it cannot be had."""
+    if isinstance(suite, Tree):
+        return Kernel(suite.name, suite.release(), suite.image, suite.modules(cache))
     with locked(cache, suite):
         apt = Apt(suite, cache / suite.name / "apt")
         apt.update()
@@ -42,11 +49,13 @@ def kernel(suite: Suite, cache: Path = CACHE) -> Kernel:
         return unpacked(suite.name, folder)
 
 
-def headers(suite: Suite, cache: Path = CACHE) -> Path:
+def headers(suite: Origin, cache: Path = CACHE) -> Path:
     """Return the folder in which modules for a suite's kernel are built (make -C FOLDER M=…), fetched if needed.
 
     Its programs need a libc as new as the suite's: those of trixie do not run on Debian 12, but in roots.root().
     """
+    if isinstance(suite, Tree):
+        return suite.folder
     with locked(cache, suite):
         apt = Apt(suite, cache / suite.name / "apt")
         apt.update()

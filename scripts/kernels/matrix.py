@@ -18,11 +18,11 @@ from pathlib import Path
 from benchmarks.child import Failure
 
 from kernels import machine, roots
-from kernels.kernel import Kernel, headers, kernel
+from kernels.kernel import Kernel, Origin, headers, kernel
 from kernels.machine import Ending, Share, Work
 from kernels.packages import CACHE, command
 from kernels.results import LIST, Outcome, Result, checkup, features, judge, tests
-from kernels.suites import Suite
+from kernels.tree import Tree
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "tests" / "kernels" / "module"
@@ -50,7 +50,7 @@ def listed() -> dict[str, tuple[str, ...]]:
     return features(LIST.read_text())
 
 
-def run(suites: Sequence[Suite], plan: Plan, jobs: int) -> list[Result]:
+def run(suites: Sequence[Origin], plan: Plan, jobs: int) -> list[Result]:
     """Run the tests on every kernel; a kernel that cannot be had is a result, too."""
     stop = threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
@@ -64,7 +64,7 @@ def run(suites: Sequence[Suite], plan: Plan, jobs: int) -> list[Result]:
             raise
 
 
-def one(suite: Suite, plan: Plan, stop: threading.Event) -> Result:
+def one(suite: Origin, plan: Plan, stop: threading.Event) -> Result:
     """Run the tests on one kernel."""
     try:
         booted = kernel(suite)
@@ -130,7 +130,7 @@ export CI=true LEAKTRACE_GUEST=1
 exec {python} -m pytest -p no:cacheprovider --junit-xml={EXCHANGE}/junit.xml {shlex.join(words)}"""
 
 
-def built_module(suite: Suite, exchange: Path) -> bool:
+def built_module(suite: Origin, exchange: Path) -> bool:
     """Build the module of tests/kernels for a suite's kernel, where there is one; return whether it is there."""
     if not MODULE.is_dir():
         return False
@@ -139,7 +139,7 @@ def built_module(suite: Suite, exchange: Path) -> bool:
         out = exchange / "module"
         out.mkdir()
         words = ["make", "-C", str(MODULE), f"KERNEL_BUILD={build}", f"OUT={out}"]
-        if roots.is_host(suite):
+        if isinstance(suite, Tree) or roots.is_host(suite):
             command(words)
         else:
             roots.run_inside(roots.root(suite), words, [build.parents[2], MODULE, out])
@@ -174,7 +174,7 @@ def as_text(result: Result) -> str:
 
 
 @contextlib.contextmanager
-def exchange_folder(suite: Suite, keep: bool) -> Iterator[Path]:
+def exchange_folder(suite: Origin, keep: bool) -> Iterator[Path]:
     """A folder for what a machine reads and writes; dropped at the end, unless it is to be kept."""
     (CACHE / "runs").mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{suite.name}-", dir=CACHE / "runs"))

@@ -19,12 +19,13 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from benchmarks.child import Failure
-from kernels import machine, matrix, modules, results, table
+from kernels import cli, machine, matrix, modules, results, table
 from kernels.initramfs import Entry, archive, parameters
-from kernels.kernel import Kernel, relocate, unpacked
+from kernels.kernel import Kernel, kernel, relocate, unpacked
 from kernels.packages import PARTS, Apt, stanzas
 from kernels.results import Need, Outcome, Result
 from kernels.suites import Archive, Suite, archives, chosen, host_release, sources
+from kernels.tree import Tree
 
 DEB822 = """\
 # A remark
@@ -57,6 +58,40 @@ def test_names_choose_kernels() -> None:
     assert [suite.name for suite in chosen(["newest", "5.10"])] == ["5.10", "newest"]
     with pytest.raises(Failure, match=r"4\.4.*newest"):
         chosen(["4.4"])
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """A folder that looks as one does in which a kernel was built."""
+    made = Tree(tmp_path / "linux")
+    for path, text in (("arch/x86/boot/bzImage", "MZ"), ("include/config/kernel.release", "6.99.0-mine\n"),
+                       ("modules.order", "kernel/one.o\n"), ("Makefile", INSTALL)):  # fmt: skip
+        (made.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (made.folder / path).write_text(text)
+    return made
+
+
+INSTALL = "modules_install:\n\tmkdir -p $(INSTALL_MOD_PATH)/lib/modules/6.99.0-mine/kernel\n"
+
+
+def test_a_kernel_of_ones_own_is_a_folder(tree: Tree, tmp_path: Path) -> None:
+    """A folder alone means its kernel only, beside names it comes last; one in which none was built is refused."""
+    assert cli.origins([str(tree.folder)]) == [tree]
+    assert [each.name for each in cli.origins([f"{tree.folder}/", "6.1"])] == ["6.1", "linux"]
+    assert len(cli.origins([])) == 4
+    with pytest.raises(Failure, match=r"no kernel that is built.*make"):
+        cli.origins([str(tmp_path)])
+
+
+def test_a_kernel_of_ones_own_has_its_modules_installed(tree: Tree, tmp_path: Path) -> None:
+    """Into a folder of ours, where none of an earlier build are left; without any there is an empty one."""
+    old = kernel(tree, tmp_path / "cache").modules / "old.ko"
+    old.touch()
+    found = kernel(tree, tmp_path / "cache")
+    assert (found.name, found.version, found.image) == ("linux", "6.99.0-mine", tree.image)
+    assert (found.modules / "kernel").is_dir() and found.modules.name == found.version and not old.exists()
+    (tree.folder / "modules.order").unlink()
+    assert list(kernel(tree, tmp_path / "cache").modules.iterdir()) == []
 
 
 def test_both_formats_of_apts_sources_are_read() -> None:
