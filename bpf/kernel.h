@@ -1,6 +1,6 @@
 /* What a trace of the kernel keeps, mirrored by tracer/collect/kernel_records.py and compared with it at load. */
 
-/* Where memory came from. In a block's key it lies above the address; a slab object's key is its address as it is. */
+/* Where memory came from. In a block's key it lies above the address. */
 enum kernel_source {
 	SOURCE_PAGES = 1,
 	SOURCE_PERCPU,
@@ -9,6 +9,8 @@ enum kernel_source {
 };
 #define SOURCE_SHIFT 60
 #define KERNEL_KEY(source, address) ((u64)(source) << SOURCE_SHIFT | ((address) & ((1ULL << SOURCE_SHIFT) - 1)))
+/* Bit by bit the opposite: kmemleak looks through our tables too, and what they point to it would call no leak. */
+#define SLAB_KEY(address) KERNEL_KEY(SOURCE_SLAB, ~(address))
 
 /* Places in the kernel that tell of memory. */
 enum point {
@@ -43,6 +45,14 @@ struct kernel_site {
 	char name[32]; /* of the cache */
 };
 RECORD_SIZE(struct kernel_site, 72);
+
+/* Where the kernel's source allocates, as its own account has it; all 0 where the account charges nobody. */
+struct kernel_place {
+	u32 line;
+	char function[60];
+	char file[96];
+};
+RECORD_SIZE(struct kernel_place, 160);
 
 /* How the kernel's stack leads from one return address to the next: learnt by Python from stacks that were walked. */
 #define KERNEL_RULE_STEP 1 /* the next one lies so many bytes further */

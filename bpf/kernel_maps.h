@@ -23,6 +23,7 @@ struct kernel_scratch {
 	u64 id;
 	u64 ended;
 	u64 checked; /* the id that the faster walk found, where both are made */
+	u64 tag;     /* who is charged for the allocation (struct alloc_tag *) */
 	/* Twice what is kept, since the kernel begins with frames of its own tracing. */
 	u64 addresses[KERNEL_FRAMES];
 };
@@ -43,6 +44,9 @@ RECORD_SIZE(struct kernel_config, 8 + 8 * POINTS);
 BPF_F_TABLE("array", u32, struct site, sites, 1, MMAPABLE);
 BPF_F_TABLE("array", u32, struct stack, stacks, 1, MMAPABLE);
 BPF_F_TABLE("array", u32, struct kernel_site, kernel_sites, 1, MMAPABLE);
+#ifdef ALLOC_TAG
+BPF_F_TABLE("array", u32, struct kernel_place, kernel_places, 1, MMAPABLE);
+#endif
 BPF_F_TABLE("array", u32, struct rule_bucket, rules, 1, MMAPABLE);
 BPF_F_TABLE("array", u32, struct loss_count, losses, 1, MMAPABLE);
 BPF_F_TABLE("array", u32, struct kernel_config, kernel_config, 1, MMAPABLE);

@@ -3,8 +3,8 @@
 /* An argument that this kernel does not give has no number. */
 #define GIVEN(ctx, number) ((number) < 12 ? (ctx)->at[(number) < 12 ? (number) : 0] : 0)
 
-static __always_inline void slab_allocated(void *ctx, u32 point, u64 object, u64 requested, u64 size, u64 cache, u64 gfp,
-					   s32 node)
+static __always_inline void slab_allocated(void *ctx, u32 point, u64 key, u64 object, u64 requested, u64 size, u64 cache,
+					   u64 gfp, s32 node)
 {
 	struct kernel_site about = {.source = SOURCE_SLAB, .point = point, .gfp = gfp, .cache = cache, .node = node};
 	u32 bytes;
@@ -22,13 +22,13 @@ static __always_inline void slab_allocated(void *ctx, u32 point, u64 object, u64
 #endif
 	/* Without a cache of its own, it is the size that tells sites apart. */
 	about.order = cache ? 0 : size;
-	allocated(ctx, object, size, size > requested ? size - requested : 0, &about);
+	allocated(ctx, key, size, size > requested ? size - requested : 0, &about);
 }
 
 #define SLAB_PROGRAMS(name, point, NAME)                                                                             \
-	PROGRAMS(name, point, ctx->at[1],                                                                            \
-		 slab_allocated(ctx, point, key, GIVEN(ctx, NAME##_REQUESTED), GIVEN(ctx, NAME##_SIZE),              \
-				GIVEN(ctx, NAME##_CACHE), GIVEN(ctx, NAME##_GFP),                    \
+	PROGRAMS(name, point, SLAB_KEY(ctx->at[1]),                                                                  \
+		 slab_allocated(ctx, point, key, ctx->at[1], GIVEN(ctx, NAME##_REQUESTED), GIVEN(ctx, NAME##_SIZE),  \
+				GIVEN(ctx, NAME##_CACHE), GIVEN(ctx, NAME##_GFP),                                    \
 				NAME##_NODE < 12 ? (s32)GIVEN(ctx, NAME##_NODE) : ANY_NODE))
 
 #ifdef KMALLOC_GFP
@@ -43,8 +43,8 @@ SLAB_PROGRAMS(kmem_cache_alloc, POINT_CACHE_ALLOC, KMEM_CACHE_ALLOC)
 #ifdef KMEM_CACHE_ALLOC_NODE_GFP
 SLAB_PROGRAMS(kmem_cache_alloc_node, POINT_CACHE_ALLOC_NODE, KMEM_CACHE_ALLOC_NODE)
 #endif
-PROGRAMS(kfree, POINT_KFREE, ctx->at[1], freed(key))
-PROGRAMS(kmem_cache_free, POINT_CACHE_FREE, ctx->at[1], freed(key))
+PROGRAMS(kfree, POINT_KFREE, SLAB_KEY(ctx->at[1]), freed(key))
+PROGRAMS(kmem_cache_free, POINT_CACHE_FREE, SLAB_KEY(ctx->at[1]), freed(key))
 
 /* Objects that are freed many at a time pass no tracepoint. The network gives back 32 at most. */
 #define BULK 64
@@ -58,7 +58,7 @@ static __always_inline void bulk_freed(u64 cache, u64 count, u64 objects)
 
 		if (i >= count || bpf_probe_read_kernel(&object, sizeof(object), (void *)(objects + i * 8)))
 			return;
-		freed(object);
+		freed(SLAB_KEY(object));
 	}
 	/* Those without a cache were given to kvfree_call_rcu() before. */
 	if (cache)
@@ -82,5 +82,5 @@ static __always_inline u64 object_for_rcu(void *ctx)
 #endif
 	return object;
 }
-PROGRAMS(kvfree_call_rcu, POINT_KFREE_RCU, object_for_rcu(ctx), freed(key))
+PROGRAMS(kvfree_call_rcu, POINT_KFREE_RCU, SLAB_KEY(object_for_rcu(ctx)), freed(key))
 #endif

@@ -175,6 +175,34 @@ static __always_inline void send_stack(struct kernel_scratch *scratch, u32 point
 	ring.ringbuf_submit(miss, 0);
 }
 
+#ifdef ALLOC_TAG
+/* The kernel's account charges whom the task names (alloc_hooks() in include/linux/alloc_tag.h). */
+static __always_inline u64 current_tag(void)
+{
+	u64 tag = 0;
+
+	bpf_probe_read_kernel(&tag, sizeof(tag), (void *)(bpf_get_current_task() + ALLOC_TAG));
+	return tag;
+}
+
+static __always_inline void tell_place(u32 index, u64 tag)
+{
+	struct kernel_place *place = kernel_places.lookup(&index);
+	u64 text = 0;
+
+	if (!place)
+		return;
+	place->line = 0;
+	place->function[0] = 0;
+	if (!tag || bpf_probe_read_kernel(&text, sizeof(text), (void *)(tag + TAG_FUNCTION)))
+		return;
+	bpf_probe_read_kernel_str(place->function, sizeof(place->function), (void *)text);
+	bpf_probe_read_kernel(&place->line, sizeof(place->line), (void *)(tag + TAG_LINE));
+	bpf_probe_read_kernel(&text, sizeof(text), (void *)(tag + TAG_FILE));
+	bpf_probe_read_kernel_str(place->file, sizeof(place->file), (void *)text);
+}
+#endif
+
 /* Gives the stack that was walked a site of its own; returns 0 if none is free. Rare: once per stack. */
 static __always_inline u32 new_kernel_site(struct kernel_scratch *scratch, u64 id, struct kernel_site *about)
 {
@@ -200,6 +228,9 @@ static __always_inline u32 new_kernel_site(struct kernel_scratch *scratch, u64 i
 		if (name)
 			bpf_probe_read_kernel_str(more->name, sizeof(more->name), (void *)name);
 	}
+#endif
+#ifdef ALLOC_TAG
+	tell_place(index, scratch->tag);
 #endif
 	site->first_ns = bpf_ktime_get_ns();
 	return index;
@@ -249,6 +280,10 @@ static __always_inline u32 kernel_site_of(void *ctx, struct kernel_scratch *scra
 	}
 	id = mix(mix(scratch->id, about->cache ^ (u64)about->gfp << 32 ^ about->order),
 		 (u64)about->source << 32 ^ about->node << 8 ^ scratch->ended);
+#ifdef ALLOC_TAG
+	scratch->tag = current_tag();
+	id = mix(id, scratch->tag);
+#endif
 	index = known_site(id);
 	if (index) {
 		if (!by_rules && !(scratch->by_kernel % RELEARNT_PART))

@@ -48,6 +48,8 @@ class Tables(Protocol):
     def stacks(self) -> np.ndarray: ...
     @property
     def about(self) -> np.ndarray: ...
+    @property
+    def places(self) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,32 @@ def read_jiffies(proc: Path = PROC) -> int | None:
 
 @dataclass(slots=True)
 class _Sums:
-    """What the sites of one stack of functions hold, and all that they ever allocated and freed."""
+    """What the sites of one stack of functions hold, and all that they ever allocated and freed.
+
+    held_apart, moved_apart: bytes of these that memory per processor takes beyond one processor's part.
+    """
 
     held: Amount = NOTHING
     moved: Amount = NOTHING
+    held_apart: int = 0
+    moved_apart: int = 0
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(self.held + other.held, self.moved + other.moved, self.held_apart + other.held_apart,
+                     self.moved_apart + other.moved_apart)  # fmt: skip
+
+    def of(self, *, one_part: bool) -> tuple[Amount, Amount]:
+        """Return what is held and what moved, of memory per processor one part or all."""
+        if not one_part:
+            return self.held, self.moved
+        return self.held - Amount(self.held_apart), self.moved - Amount(self.moved_apart)
 
 
-_ByFunctions = dict[tuple[str, ...], _Sums]
+#: By the functions of a stack, and the one that the kernel's account charges, None where that is not known.
+_ByFunctions = dict[tuple[tuple[str, ...], str | None], _Sums]
+#: Caches whose objects the account leaves out (SLAB_NOLEAKTRACE in mm/slub.c).
+_UNCHARGED = (b"kmemleak_object", b"kmemleak_scan_area")
+_PAGE = 4096
 
 
 class BookCheck:
@@ -149,13 +170,16 @@ class BookCheck:
         assert self._books.account is not None
         after, last = self._reading(self._books.account)
         # What moved while the account was read is known, and not only a share of the time: all of it may be missing.
-        found = compare_account(_between(self._first, last), self._before, after, gap=1.0)
+        # Of memory per processor, kernels charge one part, later ones all of them and what is kept beside them
+        # (pcpu_alloc_tag_alloc_hook() in mm/percpu.c): it is what agrees better.
+        found = max((compare_account(_between(self._first, last, one_part), self._before, after, gap=1.0)
+                     for one_part in (False, True)), key=_agreeing)  # fmt: skip
         held = held_by_function(self._before)
         rows = tuple(_row(row.function, row.traced, row.other,
                           "older" if _is_older(row.standing, row.difference, held.get(row.function, NOTHING))
                           else row.standing.value, row.places) for row in found.rows)
         return _note("allocinfo", found, rows, (*self._older(rows), *self._not_traced(),
-                     "leaktrace's own allocations are in the kernel's account only."))
+                     *self._set_up_early(), "leaktrace's own allocations are in the kernel's account only."))
 
     def _with_detector(self) -> CrossNote:
         assert self._books.detector is not None
@@ -164,7 +188,8 @@ class BookCheck:
             # What was allocated before may have been lost meanwhile; the trace cannot know it.
             blocks = tuple(block for block in blocks if block.jiffies >= (self._jiffies or 0))
         now = self._sums(self._copied(), _in_detector)
-        found = compare_unreferenced([TracedSite(functions, sums.held) for functions, sums in now.items()], blocks)
+        found = compare_unreferenced([TracedSite(functions, sums.of(one_part=True)[0])
+                                      for (functions, _), sums in now.items()], blocks)  # fmt: skip
         rows = tuple(_row(row.function, row.traced, row.other, row.standing.value, row.places) for row in found.rows)
         return _note("kmemleak", found, rows, ("kmemleak names a block only once nothing points to it and it is 5 s "
                                                "old; what else the trace holds is no contradiction.",))
@@ -177,40 +202,47 @@ class BookCheck:
         after = self._copied()
         return tags, (self._sums(before, self._in_account), self._sums(after, self._in_account))
 
-    def _copied(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Copy the rows in use."""
-        used = np.flatnonzero(self._tables.sites["allocated_count"])
-        return self._tables.sites[used], self._tables.stacks[used], self._tables.about[used]
+    def _copied(self) -> tuple[np.ndarray, ...]:
+        """Copy the rows in use: counters, stacks, what is said of them, the functions that are charged."""
+        used, places = np.flatnonzero(self._tables.sites["allocated_count"]), self._tables.places
+        charged = places["function"][used] if places is not None else np.zeros(len(used), "S1")
+        return self._tables.sites[used], self._tables.stacks[used], self._tables.about[used], charged
 
-    def _sums(self, taken: tuple[np.ndarray, np.ndarray, np.ndarray],
-              wanted: Callable[[int, str | None], bool]) -> _ByFunctions:
-        """Return sums by stack of functions over the sites of which wanted(source, serves) is true."""
+    def _sums(self, taken: tuple[np.ndarray, ...], wanted: Callable[[np.void, str | None], bool]) -> _ByFunctions:
+        """Return sums by stack of functions over the sites of which wanted(about, serves) is true."""
         found: _ByFunctions = {}
-        for counters, stack, about in zip(*taken, strict=True):
+        for counters, stack, about, charged in zip(*taken, strict=True):
             named = self._names.stack(stack["addresses"][: int(stack["depth"])])
-            source = int(about["source"])
-            if not wanted(source, named.serves):
+            if not wanted(about, named.serves):
                 continue
             functions = tuple(frame.function or f"{frame.address:#x}" for frame in named.frames)
-            held, moved = self._amounts(counters, source, int(about["wasted_bytes"]))
-            sums = found.setdefault(functions, _Sums())
-            sums.held, sums.moved = sums.held + held, sums.moved + moved
+            key = functions, charged.decode("utf-8", "backslashreplace") or None
+            found[key] = found.get(key, _Sums()) + self._amounts(counters, about)
         return found
 
-    def _amounts(self, counters: np.void, source: int, wasted: int) -> tuple[Amount, Amount]:
+    def _amounts(self, counters: np.void, about: np.void) -> _Sums:
         made, gone = int(counters["allocated_bytes"]), int(counters["freed_bytes"])
         count, ended = int(counters["allocated_count"]), int(counters["freed_count"])
         held, moved = made - gone, made + gone
-        if source == Source.PERCPU:
-            # The kernel's books have the part of one processor (pcpu_alloc_tag_alloc_hook(), kmemleak_alloc_percpu()).
-            held, moved = (held - wasted) // self._processors, moved // self._processors
-        return Amount(held, count - ended), Amount(moved, count + ended)
+        if about["source"] == Source.VMALLOC:
+            # The kernel's account has its pages, one by one.
+            return _Sums(Amount(held, held // _PAGE), Amount(moved, moved // _PAGE))
+        apart = 0, 0
+        if about["source"] == Source.PERCPU:
+            one = (held - int(about["wasted_bytes"])) // self._processors
+            apart = held - one, moved - moved // self._processors
+        return _Sums(Amount(held, count - ended), Amount(moved, count + ended), *apart)
 
-    def _in_account(self, source: int, serves: str | None) -> bool:
-        """Whether the kernel's account has such a site: objects and not their pages, but pages and not areas."""
-        if source == Source.VMALLOC:
-            return "pages" not in self._sources
-        return serves != "slab"
+    def _in_account(self, about: np.void, serves: str | None) -> bool:
+        """Whether the kernel's account has such a site. An area stands for its pages: most pass no tracepoint."""
+        if about["source"] == Source.PAGES:
+            return serves != "slab" and (serves != "vmalloc" or "vmalloc" not in self._sources)
+        return about["name"] not in _UNCHARGED
+
+    def _set_up_early(self) -> list[str]:
+        if "percpu" not in self._sources:
+            return []
+        return ["Memory per processor that fits into what was set up at boot is in the trace only."]
 
     def _not_traced(self) -> list[str]:
         missing = [name for name in ("slab", "pages", "percpu") if name not in self._sources]
@@ -236,9 +268,13 @@ def held_by_function(tags: Iterable[TaggedSite]) -> dict[str, Amount]:
     return found
 
 
-def _in_detector(source: int, _serves: str | None) -> bool:
+def _in_detector(about: np.void, _serves: str | None) -> bool:
     """Whether kmemleak follows such blocks: all but pages."""
-    return source != Source.PAGES
+    return bool(about["source"] != Source.PAGES)
+
+
+def _agreeing(found: CrossCheck) -> int:
+    return sum(row.standing is Standing.AGREES for row in found.rows)
 
 
 def _is_older(standing: Standing, difference: Amount, before: Amount) -> bool:
@@ -247,14 +283,14 @@ def _is_older(standing: Standing, difference: Amount, before: Amount) -> bool:
             and 0 <= difference.count <= before.count)
 
 
-def _between(first: tuple[_ByFunctions, _ByFunctions], last: tuple[_ByFunctions, _ByFunctions]) -> list[TracedSite]:
+def _between(first: tuple[_ByFunctions, _ByFunctions], last: tuple[_ByFunctions, _ByFunctions], one_part: bool
+             ) -> list[TracedSite]:
     """Return what was gained from one reading to another, and as allocated what moved during both."""
-    nothing = _Sums()
     found = []
-    for functions, sums in last[1].items():
-        began, begun, ends = (each.get(functions, nothing) for each in (*first, last[0]))
-        found.append(TracedSite(functions, ends.held - began.held,
-                                begun.moved - began.moved + sums.moved - ends.moved))
+    for key in last[1]:
+        (began, earlier), (_, begun), (ends, later), (_, now) = (
+            each.get(key, _Sums()).of(one_part=one_part) for each in (*first, *last))
+        found.append(TracedSite(key[0], ends - began, begun - earlier + now - later, key[1]))
     return found
 
 

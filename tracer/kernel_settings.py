@@ -82,6 +82,7 @@ class KernelSettings:
             "sites": sites,
             "stacks": sites,
             "kernel_sites": sites,
+            "kernel_places": sites,
             "site_of_stack": sites,
             "claimed": sites,
             "rules": 1 << limits.RULE_BUCKET_BITS,

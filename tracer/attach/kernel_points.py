@@ -128,6 +128,19 @@ def _slab(btf: Btf, hooks: Hooks) -> _Found:
     return [*points, bulk, rcu], definitions, []
 
 
+def tag_layout(btf: Btf) -> dict[str, int | None]:
+    """Return where a task says who is charged for its allocations, and where that has its place in the source.
+
+    Empty where the kernel keeps no account of its memory by line of source.
+    """
+    task, tag = btf.member_offset("task_struct", "alloc_tag"), btf.member_offset("alloc_tag", "ct")
+    members = {name: btf.member_offset("codetag", member)
+               for name, member in (("TAG_FUNCTION", "function"), ("TAG_LINE", "lineno"), ("TAG_FILE", "filename"))}
+    if task is None or tag is None or None in members.values():
+        return {}
+    return {"ALLOC_TAG": task, **{name: tag + at for name, at in members.items() if at is not None}}
+
+
 def _cache_layout(btf: Btf) -> dict[str, int | None]:
     found = {f"CACHE_{member.upper()}": btf.member_offset("kmem_cache", member)
              for member in ("name", "size", "object_size")}

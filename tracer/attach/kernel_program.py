@@ -19,7 +19,7 @@ from tracer.attach.btf import Btf
 from tracer.attach.compiler import compiled
 from tracer.attach.kernel import CAPABILITIES
 from tracer.attach.kernel_hooks import hooks_of
-from tracer.attach.kernel_points import NO_HOOKS, Point, Points, find_points, possible_processors
+from tracer.attach.kernel_points import NO_HOOKS, Point, Points, find_points, possible_processors, tag_layout
 from tracer.attach.loader import LoadedObject
 from tracer.attach.object_cache import ObjectCache
 from tracer.collect import kernel_records
@@ -51,7 +51,10 @@ class KernelProgram:
         self._btf = Btf.of_kernel()
         self.found: Points = find_points(self._btf, settings.sources, hooks_of(self._btf))
         self.coverage: tuple[str, ...] = self.found.coverage
-        text = bpf.source(settings.definitions(atomics=atomics) | self.found.definitions, bpf.KERNEL_PARTS)
+        definitions = settings.definitions(atomics=atomics) | self.found.definitions
+        if settings.cross_check:
+            definitions |= tag_layout(self._btf)
+        text = bpf.source(definitions, bpf.KERNEL_PARTS)
         entries = settings.map_entries(atomics=atomics)
         self._loaded = LoadedObject(compiled(text, ObjectCache(default_folder())), AttachWay.PERF, entries)
         self._entries = entries
@@ -61,6 +64,7 @@ class KernelProgram:
         self.sites = self._array("sites", records.SITE)
         self.stacks = self._array("stacks", records.stack_dtype(settings.depth))
         self.about = self._array("kernel_sites", kernel_records.KERNEL_SITE)
+        self.places = self._array("kernel_places", kernel_records.KERNEL_PLACE) if "ALLOC_TAG" in definitions else None
         self.rules = self._array("rules", records.RULE_BUCKET)
         self.losses = self._array("losses", records.LOSS_COUNT)
         self.config = self._array("kernel_config", kernel_records.CONFIG)

@@ -102,7 +102,7 @@ def _blocks(taken: int, keys: np.ndarray, values: np.ndarray, row_of_site: np.nd
     keys, values, rows = keys[known], values[known], rows[known]
     source = keys >> np.uint64(SOURCE_SHIFT)
     addresses = np.select([source == Source.SLAB, source == Source.PAGES, source == Source.VMALLOC],
-                          [keys, keys & _PAGE, keys | _UPPER], keys & _ADDRESS)
+                          [keys ^ _ADDRESS, keys & _PAGE, keys | _UPPER], keys & _ADDRESS)
     sizes = values["packed"] & np.uint64(SIZE_MASK)
     ages = np.maximum(taken - values["born_ns"].astype(np.int64), 0)
     # Of a kernel's block nothing is estimated; the place of a weight says who it was made for.

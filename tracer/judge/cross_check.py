@@ -83,12 +83,13 @@ class TracedSite:
     functions: of the frames outside the allocator from the innermost on, as the kernel's symbol table names them, so
     without inlined ones. held: what was allocated and not freed between the moments, in the bytes that were handed out,
     not those asked for; pages that the slab allocator takes for itself left out. allocated: all that was allocated
-    between the moments, freed or not.
+    between the moments, freed or not. charged: the function that the kernel's account charges, where that is known.
     """
 
     functions: tuple[str, ...]
     held: Amount
     allocated: Amount = Amount()
+    charged: str | None = None
 
 
 class Standing(StrEnum):
@@ -139,13 +140,13 @@ def compare_account(traced: Sequence[TracedSite], before: Iterable[Tagged], afte
     """Compare a trace with the growth of the kernel's account between two readings.
 
     gap: the time between the readings and the trace's own moments, as a share (0 to 1) of that between the moments: so
-    much of what a site allocates may be on one side only. A site goes to the innermost of its nearest functions whose
-    account changed, else to the innermost that has one.
+    much of what a site allocates may be on one side only. A site goes to the function that is charged; where that is
+    not known, to the innermost of its nearest functions whose account changed, else to the innermost that has one.
     """
     growth, places, inaccurate = _growth(before, after)
 
     def key(site: TracedSite) -> str | None:
-        near = [bare_name(name) for name in site.functions[:_NEAR]]
+        near = [bare_name(name) for name in ((site.charged,) if site.charged else site.functions[:_NEAR])]
         return next((name for name in near if growth.get(name, Amount()) != Amount()),
                     next((name for name in near if name in growth), None))
 

@@ -4,6 +4,7 @@
  *   krealloc COUNT BEFORE AFTER    split COUNT ORDER KEEP    cache_bulk COUNT    pages_bulk COUNT
  *   free KIND [COUNT [CONTEXT]]    the newest; COUNT 0: all; CONTEXT: task, softirq, hardirq, bulk, rcu
  *   free all
+ *   forget KIND [COUNT]            the newest: they are held, and nothing points to them any more
  * /proc/leaky when read: for every kind its name, how many are held, the bytes they take, the bytes that were asked
  * for, and how many were ever made; at the end how many were freed in soft and in hard interrupts.
  */
@@ -67,9 +68,21 @@ static int free_some(const char *name, unsigned long count, const char *context)
 	return error;
 }
 
+static int forget(const char *name, unsigned long count)
+{
+	struct leaky_kind *kind;
+	int table, error = -ENOENT;
+
+	for_each_kind(table, kind)
+		if (!strcmp(name, kind->name))
+			for (error = 0; count && kind->count; count--)
+				memset(&kind->blocks[--kind->count], 0, sizeof(*kind->blocks));
+	return error;
+}
+
 static int obey(const char *line)
 {
-	char name[24] = "", context[16] = "", freed[24] = "";
+	char name[24] = "", context[16] = "", freed[24] = "", forgotten[24] = "";
 	unsigned long count = 0, first = 0, second = 0;
 	const struct leaky_command *command;
 	struct leaky_kind *kind;
@@ -77,6 +90,8 @@ static int obey(const char *line)
 
 	if (sscanf(line, "free %23s %lu %15s", freed, &count, context) >= 1)
 		return free_some(freed, count, context);
+	if (sscanf(line, "forget %23s %lu", forgotten, &count) >= 1)
+		return forget(forgotten, count ?: LEAKY_MOST);
 	if (sscanf(line, "%23s %lu %lu %lu", name, &count, &first, &second) < 2)
 		return -EINVAL;
 	for (table = 0; table < ARRAY_SIZE(commands); table++)

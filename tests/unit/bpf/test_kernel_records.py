@@ -117,13 +117,16 @@ MOST = (1 << 64) - 1
 
 
 def test_keys_of_sources_are_apart(tmp_path: Path) -> None:
-    """A source lies above the address; a slab object's address has that of slab by itself."""
+    """A source lies above the address; a slab object's key is no address, and the address can be made of it again."""
     objects = ("0xffff888012345678ULL", "0xffffffffffffffffULL", "0xffffc90000000000ULL")
     expressions = [f"KERNEL_KEY({source}, {address})" for source in ("SOURCE_PAGES", "SOURCE_PERCPU", "SOURCE_VMALLOC") for address in objects]
     made = numbers_of(tmp_path, expressions)
     assert len(set(made.values())) == len(expressions)
     assert {key >> kernel_records.SOURCE_SHIFT for key in made.values()} == {Source.PAGES, Source.PERCPU, Source.VMALLOC}
-    assert all(int(each[:-3], 16) >> kernel_records.SOURCE_SHIFT == Source.SLAB for each in objects)
+    for written, key in numbers_of(tmp_path, [f"SLAB_KEY({address})" for address in objects]).items():
+        address = int(written[9:-4], 16)
+        assert key >> kernel_records.SOURCE_SHIFT == Source.SLAB and not key >> 47 & 0x1FFF
+        assert key ^ (1 << kernel_records.SOURCE_SHIFT) - 1 == address
 
 
 def test_a_block_of_pages_is_known_by_any_of_its_pages(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from symbolizer.frame import Frame
-from tests.unit.tracer.test_kernel_sites import FakeProgram
+from tests.unit.tracer.test_kernel_sites import SITES, FakeProgram
 from tracer.attach.alloc_info import TaggedSite
 from tracer.attach.kmemleak import LeakFrame, Unreferenced
 from tracer.cli import kernel
-from tracer.collect.kernel_records import Source
+from tracer.collect.kernel_records import KERNEL_PLACE, Source
 from tracer.errors import CannotTrace, UsageError
 from tracer.kernel_cross import BookCheck, Books, find_books, read_jiffies
 from tracer.kernel_names import KernelNames, NamedStack
@@ -148,8 +148,8 @@ def test_figures_that_are_not_exact_stay_so(program: FakeProgram, account: Accou
 
 
 def test_pages_of_slabs_are_left_out(program: FakeProgram, account: Account) -> None:
-    """Their objects are compared; pages for vmalloc are its caller's in both."""
-    made = check(program, Books(account=account))
+    """Their objects are compared; pages for vmalloc are its caller's in both, where areas are not traced."""
+    made = check(program, Books(account=account), ("slab", "pages"))
     place(program, 1, SERVES_SLAB + 5, (4096,), source=Source.PAGES)
     place(program, 2, SERVES_VMALLOC + 5, (4096,) * 2, source=Source.PAGES)
     place(program, 3, 5, (64,))
@@ -157,22 +157,46 @@ def test_pages_of_slabs_are_left_out(program: FakeProgram, account: Account) -> 
     assert account_of(made).rows == (CrossRow("f5", 8256, 3, 8256, 3, "agrees", ("f5.c:1",)),)
 
 
-@pytest.mark.parametrize(("sources", "held"), [(ALL, 4096), (("slab", "vmalloc"), 4096 + 8192)])
-def test_areas_stand_for_their_pages(program: FakeProgram, account: Account, sources: tuple[str, ...], held: int) -> None:
-    """An area of vmalloc counts only where its pages are not traced themselves."""
-    made = check(program, Books(account=account), sources)
-    place(program, 1, 5, (8192,), source=Source.VMALLOC)
-    place(program, 2, 5, (4096,))
-    account.held = {"f5": (4096, 1)}
-    assert account_of(made).rows[0].bytes == held
+def test_areas_stand_for_their_pages(program: FakeProgram, account: Account) -> None:
+    """An area of vmalloc is its pages, of which some pass a tracepoint and most do not."""
+    made = check(program, Books(account=account))
+    place(program, 1, 5, (8192, 4096), source=Source.VMALLOC)
+    place(program, 2, SERVES_VMALLOC + 5, (4096,), source=Source.PAGES)
+    place(program, 3, 5, (64,))
+    account.held = {"f5": (12288 + 64, 4)}
+    assert account_of(made).rows == (CrossRow("f5", 12352, 4, 12352, 4, "agrees", ("f5.c:1",)),)
+
+
+def test_the_function_that_is_charged_counts(program: FakeProgram, account: Account) -> None:
+    """Where the trace knows whom the kernel charges, the stack does not matter: it may be inlined, or a helper's caller."""
+    program.places = np.zeros(SITES, KERNEL_PLACE)
+    made = check(program, Books(account=account))
+    place(program, 1, 5, (64,))
+    place(program, 2, 5, (32, 32))
+    program.places["function"][1:3] = b"f5", b"inlined"
+    account.held = {"f5": (64, 1), "inlined": (64, 2)}
+    rows = account_of(made).rows
+    assert sorted((row.function, row.count, row.standing) for row in rows) == [("f5", 1, "agrees"), ("inlined", 2, "agrees")]
+
+
+def test_objects_that_nobody_is_charged_for_are_left_out(program: FakeProgram, account: Account) -> None:
+    """kmemleak's own, one for each object, would be taken for those of whom they are about."""
+    made = check(program, Books(account=account))
+    place(program, 1, 5, (64,))
+    place(program, 2, 5, (256,), name=b"kmemleak_object")
+    account.held = {"f5": (64, 1)}
+    assert account_of(made).rows == (CrossRow("f5", 64, 1, 64, 1, "agrees", ("f5.c:1",)),)
 
 
 def test_memory_per_processor_counts_once(program: FakeProgram, account: Account) -> None:
-    """The kernel's account has what one of the four processors has, without what is kept beside it."""
-    made = check(program, Books(account=account))
-    place(program, 1, 5, (4 * 96 + 8, 4 * 96 + 8), source=Source.PERCPU, wasted_bytes=16)
-    account.held = {"f5": (192, 2)}
-    assert account_of(made).rows == (CrossRow("f5", 192, 2, 192, 2, "agrees", ("f5.c:1",)),)
+    """A kernel's account has what one of the four processors has, or all of them and what is kept beside it."""
+    for charged in (192, 784):
+        made = check(program, Books(account=account))
+        place(program, 1, 5, (4 * 96 + 8, 4 * 96 + 8), source=Source.PERCPU, wasted_bytes=16)
+        account.held = {"f5": (charged, 2)}
+        assert account_of(made).rows == (CrossRow("f5", charged, 2, charged, 2, "agrees", ("f5.c:1",)),)
+        program.site(1)
+        account.held = {}
 
 
 @pytest.mark.parametrize(("kernel", "standing"), [(10, "agrees"), (14, "agrees"), (6, "agrees"), (15, "differs"), (5, "differs")])

@@ -27,6 +27,7 @@ class FakeProgram:
         self.sites = np.zeros(SITES, records.SITE)
         self.stacks = np.zeros(SITES, records.stack_dtype(DEPTH))
         self.about = np.zeros(SITES, KERNEL_SITE)
+        self.places: np.ndarray | None = None
         self.losses = np.zeros(len(LOSSES), records.LOSS_COUNT)
         self.blocks = np.zeros(4, records.BLOCK_BUCKET)
         self.overflow_fd = -1
@@ -133,9 +134,11 @@ def test_blocks_know_for_whom_they_were_made(program: FakeProgram, reader: Kerne
 
 
 def test_addresses_are_made_of_keys(program: FakeProgram, reader: KernelReader) -> None:
-    """A slab object's key is its address; an area's lacks the upper bits; of pages it is the number of the first one."""
+    """A slab object's key is its address bit by bit reversed below the source; an area's lacks the upper bits; of pages
+    it is the number of the first one.
+    """
     program.site(2, (10, 4096, 8192, 64))
-    for key in (SLAB, PAGES, Source.VMALLOC << 60 | 0x0FFF_C900_0004_0000, Source.PERCPU << 60 | 0x6000_1234):
+    for key in (SLAB ^ (1 << 60) - 1, PAGES, Source.VMALLOC << 60 | 0x0FFF_C900_0004_0000, Source.PERCPU << 60 | 0x6000_1234):
         program.block(key, 2, 10)
     blocks = reader.snapshot(0, each_alone).snapshot.blocks
     assert blocks is not None and blocks.addresses.tolist() == [SLAB, 0x1234, 0xFFFF_C900_0004_0000, 0x6000_1234]
