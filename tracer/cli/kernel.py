@@ -134,7 +134,7 @@ def start(options: dict[str, Any]) -> int:
 
 
 def _about_a_command(options: dict[str, Any]) -> list[str]:
-    """Return the options that were given and say something of a command; memleak's own command line has none of them."""
+    """Return the options that were given and say something of a command; some callers have none of them."""
     asked = ["--fail-on" if name == "budgets" else f"--{name.replace('_', '-')}"
              for name in (*options_.GATING, "output", "as_root") if options.get(name)]
     return [*asked, "--error-exitcode"] if options.get("error_exitcode", ExitCode.LEAKS) != ExitCode.LEAKS else asked
