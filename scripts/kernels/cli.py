@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.entry import run_script
 
-from kernels import machine, matrix, table
+from kernels import matrix, table
 from kernels.kernel import Origin, headers, kernel
 from kernels.machine import Work
 from kernels.matrix import ROOT, Plan
@@ -101,7 +101,7 @@ def _run_in(suite: Origin, options: argparse.Namespace) -> int:
     work = Work(options.run, ROOT, keep=matrix.kept(), timeout_s=options.timeout, accelerator=options.accelerator)
     follower = Follower(sys.stdout.fileno(), sys.stderr.fileno())
     with matrix.exchange_folder(suite, options.keep) as exchange:
-        ending = machine.run(kernel(suite), work, exchange, follower)
+        ending = matrix.ended(kernel(suite), work, exchange, follower)
     if ending.status is None:
         matrix.say(f"{suite.name}: {ending.why}; the last lines of its console:\n{matrix.last_lines(ending.console)}")
         return 3

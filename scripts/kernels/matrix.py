@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,16 +88,16 @@ def one(suite: Origin, plan: Plan, stop: threading.Event) -> Result:
     return result
 
 
-def ended(booted: Kernel, work: Work, exchange: Path) -> Ending:
+def ended(booted: Kernel, work: Work, exchange: Path, follow: Callable[[Path], None] = lambda _: None) -> Ending:
     """Run a machine to its end; one whose kernel dies before its work begins is booted once more.
 
     Nothing of ours ran in it by then. Kernels change their own code as they boot, and an emulator of two processors
     may run a breakpoint that is gone already ("Oops: int3" in __schedule(), seen with QEMU 7.2).
     """
-    ending = machine.run(booted, work, exchange)
+    ending = machine.run(booted, work, exchange, follow)
     if ending.status is None and not (exchange / "stdout").exists() and DEATH.search(ending.console):
         say(f"{booted.name}: died while it booted, and is booted once more:\n{last_lines(ending.console)}")
-        ending = machine.run(booted, work, exchange)
+        ending = machine.run(booted, work, exchange, follow)
     return ending
 
 
