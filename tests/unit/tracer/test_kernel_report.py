@@ -190,8 +190,8 @@ def test_losses_as_the_kernel_means_them(program: Program) -> None:
 def test_addresses_where_they_are_asked_for(program: Program) -> None:
     """-a lists blocks, the oldest first."""
     program.site(3, (10, 20))
-    program.block(SLAB, 3, 10, age_ns=1)
-    program.block(SLAB + 64, 3, 20, age_ns=9)
+    program.block(SLAB ^ (1 << 60) - 1, 3, 10, age_ns=1)
+    program.block((SLAB + 64) ^ (1 << 60) - 1, 3, 20, age_ns=9)
     assert report(program).findings[0].blocks == ()
     assert [(block.address, block.size) for block in report(program, show_allocs=True).findings[0].blocks] == [
         (SLAB + 64, 20), (SLAB, 10)]
