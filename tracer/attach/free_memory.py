@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from symbolizer.mappings import Mapping, parse_maps
+from tracer.attach.glibc_arenas import WORD
 from tracer.attach.glibc_free import read_glibc_heap
 
 _NONE = np.zeros((0, 2), np.uint64)
+#: A chunk's first word is the last one of the block before, and its own last one lies in the chunk behind it (struct
+#: malloc_chunk in glibc's malloc.c). Behind the top there is none.
+_FREED, _TOP = np.array([WORD, WORD], np.uint64), np.array([WORD, 0], np.uint64)
 
 
 def free_memory(folder: Path, *, all_is_known: bool) -> np.ndarray:
@@ -39,7 +43,9 @@ def free_memory(folder: Path, *, all_is_known: bool) -> np.ndarray:
         os.close(file)
     if heap is None:
         return _NONE
-    return np.concatenate([heap.books, *([heap.heaps] if all_is_known else [heap.tops, heap.free, heap.cached])])
+    if all_is_known:
+        return np.concatenate([heap.books, heap.heaps])
+    return np.concatenate([heap.books, heap.tops + _TOP, heap.free + _FREED, heap.cached + _FREED])
 
 
 def _may_be_stack(mapping: Mapping) -> bool:

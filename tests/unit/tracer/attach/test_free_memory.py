@@ -45,7 +45,7 @@ def covers(spans: np.ndarray, address: int) -> bool:
 
 
 def test_free_chunks_are_free_and_blocks_are_not(blocks: tuple[Path, list[int]]) -> None:
-    """A block in a cache and one in a list are found; those in use between them are not."""
+    """A block in a cache and one in a list are found; those in use between them are not, to their last bytes."""
     folder, (cached, kept, freed, last) = blocks
     spans = free_memory(folder, all_is_known=False)
     assert spans.dtype == np.uint64 and spans.shape[1] == 2
