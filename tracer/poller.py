@@ -62,6 +62,12 @@ class Poller:
             for fd, _ in found:
                 self._handle(fd)
 
+    def notice_ends(self) -> None:
+        """Call ended for those that have ended by now: wait() may be over before it looks at them."""
+        for fd, _ in self._epoll.poll(0) if self._pidfds else ():
+            if fd in self._pidfds:
+                self._handle(fd)
+
     def _handle(self, fd: int) -> None:
         if fd in self._pidfds:
             self._epoll.unregister(fd)

@@ -292,6 +292,7 @@ class Session:
             while True:
                 poller.wait(min(self._clock.due, self._watch.due, end or self._clock.due),
                             lambda: self._stop or self._asked or not self.running)
+                poller.notice_ends()
                 self._watch.look()
                 over = self._stop or not self.running
                 over = over or (end is not None and time.monotonic_ns() >= end)
