@@ -118,6 +118,9 @@ class Follower:
     def __call__(self, exchange: Path) -> None:
         for name, stream in self.streams.items():
             path = exchange / name
+            # A machine that boots again begins anew.
+            if path.exists() and path.stat().st_size < self.read[name]:
+                self.read[name] = 0
             if path.exists() and path.stat().st_size > self.read[name]:
                 with path.open("rb") as file:
                     file.seek(self.read[name])
