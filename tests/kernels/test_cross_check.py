@@ -1,6 +1,6 @@
 """What the kernel's own books say of the module's memory, beside what the trace says.
 
-Only kernels made for testing keep such books (CONFIG_MEM_ALLOC_PROFILING, CONFIG_DEBUG_KMEMLEAK): README, "Tests".
+Only kernels made for testing keep such books (CONFIG_MEM_ALLOC_PROFILING, CONFIG_DEBUG_KMEMLEAK), which one builds: README, "Kernels".
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tracer.attach.kmemleak import KMEMLEAK
 OLD_S = 6
 
 
-def compared(folder: Path, book: str, commands: Sequence[str], sources: Sequence[str] = SOURCES) -> dict[str, dict[str, Any]]:
+def compared(folder: Path, book: str, commands: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the rows of a comparison with one of the books, by function, after the module has obeyed."""
     text = "; ".join([*(f"echo {each} >/proc/leaky" for each in commands), f"sleep {OLD_S}"])
     report = folder / "report"
     done = subprocess.run(
-        [sys.executable, "-m", "tracer.cli", "kernel", *sources, "--cross-check", "--format", "json", "--output", report,
+        [sys.executable, "-m", "tracer.cli", "kernel", *SOURCES, "--cross-check", "--format", "json", "--output", report,
          "--", "sh", "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     notes = {note["book"]: note for note in json.loads(report.read_text())["cross_check"]}
