@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from tracer.attach.alloc_info import Profiling, TaggedSite, profiling, read_alloc_info
+from tracer.attach.alloc_info import TaggedSite
 from tracer.attach.kernel_points import possible_processors
-from tracer.attach.kmemleak import KMEMLEAK, SCANS, Unreferenced, new_since, read_unreferenced
-from tracer.attach.target import PROC
+from tracer.attach.kmemleak import SCANS, new_since
 from tracer.collect.kernel_records import Source
 from tracer.errors import CannotTrace
 from tracer.judge.cross_check import (
@@ -26,17 +22,11 @@ from tracer.judge.cross_check import (
     compare_account,
     compare_unreferenced,
 )
+from tracer.kernel_books import Books
 from tracer.kernel_names import KernelNames
 from tracer.report.cross_model import CrossNote, CrossOnly, CrossRow
 
 NOTHING = Amount()
-_JIFFIES = re.compile(rb"^jiffies: (\d+)$", re.MULTILINE)
-_STATES = {Profiling.ABSENT: ("not built in", "Use Linux 6.10 or newer with CONFIG_MEM_ALLOC_PROFILING and run sysctl "
-                                              "vm.mem_profiling=1"),
-           Profiling.OFF: ("switched off", "Run sysctl vm.mem_profiling=1"),
-           Profiling.FIXED_OFF: ("off until the kernel is started anew",
-                                 "Start the kernel with sysctl.vm.mem_profiling=1 on its command line"),
-           Profiling.ON: ("not readable", "Run leaktrace with sudo")}
 
 
 class Tables(Protocol):
@@ -50,57 +40,6 @@ class Tables(Protocol):
     def about(self) -> np.ndarray: ...
     @property
     def places(self) -> np.ndarray | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """How the kernel's books are read, None for what it does not keep.
-
-    detector: is told how often to scan. earlier: blocks that it had before the trace. jiffies: gives the kernel's ticks
-    now, None where they are not known. problem: why there is no detector though the kernel has one.
-    """
-
-    account: Callable[[], Sequence[TaggedSite]] | None = None
-    detector: Callable[[int], tuple[Unreferenced, ...]] | None = None
-    earlier: tuple[Unreferenced, ...] = ()
-    jiffies: Callable[[], int | None] = lambda: None
-    problem: str | None = None
-
-
-def find_books(proc: Path = PROC, kmemleak: Path = KMEMLEAK,
-               read: Callable[[Path, int], tuple[Unreferenced, ...]] = read_unreferenced) -> Books:
-    """Return what books this kernel keeps. Scans its memory once if it has kmemleak. Raises CannotTrace if none."""
-    state = profiling(proc)
-    books = Books(jiffies=lambda: read_jiffies(proc))
-    if state is Profiling.ON:
-        with suppress(CannotTrace):
-            read_alloc_info(proc)
-            books = replace(books, account=lambda: read_alloc_info(proc))
-    detector = "not there"
-    if kmemleak.exists():
-        try:
-            # Whether it works is found by trying; the first scan is also what the next ones compare with.
-            books = replace(books, detector=lambda scans: read(kmemleak, scans), earlier=read(kmemleak, 1))
-        except CannotTrace as problem:
-            detector = "there but not usable"
-            books = replace(books, problem=str(problem))
-    if books.account is None and books.detector is None:
-        said, remedy = _STATES[state]
-        raise CannotTrace(
-            "The kernel keeps no books to compare with: memory allocation profiling (/proc/allocinfo) is "
-            f"{said}, and kmemleak ({kmemleak}) is {detector}.",
-            f"{remedy}; or use a kernel with CONFIG_DEBUG_KMEMLEAK, with debugfs mounted at /sys/kernel/debug"
-            + (f" ({books.problem})" if books.problem else "") + ".")
-    return books
-
-
-def read_jiffies(proc: Path = PROC) -> int | None:
-    """Return the kernel's ticks, in which kmemleak says when a block was allocated; None where they are not told."""
-    try:
-        match = _JIFFIES.search((proc / "timer_list").read_bytes())
-    except OSError:
-        return None
-    return int(match[1]) if match is not None else None
 
 
 @dataclass(slots=True)
@@ -187,7 +126,7 @@ class BookCheck:
         if self._jiffies is not None:
             # What was allocated before may have been lost meanwhile; the trace cannot know it.
             blocks = tuple(block for block in blocks if block.jiffies >= (self._jiffies or 0))
-        now = self._sums(self._copied(), _in_detector)
+        now = self._sums(self._copied(), self._in_detector)
         found = compare_unreferenced([TracedSite(functions, sums.of(one_part=True)[0])
                                       for (functions, _), sums in now.items()], blocks)  # fmt: skip
         rows = tuple(_row(row.function, row.traced, row.other, row.standing.value, row.places) for row in found.rows)
@@ -208,36 +147,43 @@ class BookCheck:
         charged = places["function"][used] if places is not None else np.zeros(len(used), "S1")
         return self._tables.sites[used], self._tables.stacks[used], self._tables.about[used], charged
 
-    def _sums(self, taken: tuple[np.ndarray, ...], wanted: Callable[[np.void, str | None], bool]) -> _ByFunctions:
-        """Return sums by stack of functions over the sites of which wanted(about, serves) is true."""
+    def _sums(self, taken: tuple[np.ndarray, ...],
+              in_book: Callable[[np.void, np.void, str | None], _Sums | None]) -> _ByFunctions:
+        """Return sums by stack of functions; in_book(counters, about, serves): what of a site is in a book, or None."""
         found: _ByFunctions = {}
         for counters, stack, about, charged in zip(*taken, strict=True):
             named = self._names.stack(stack["addresses"][: int(stack["depth"])])
-            if not wanted(about, named.serves):
+            amounts = in_book(counters, about, named.serves)
+            if amounts is None:
                 continue
             functions = tuple(frame.function or f"{frame.address:#x}" for frame in named.frames)
             key = functions, charged.decode("utf-8", "backslashreplace") or None
-            found[key] = found.get(key, _Sums()) + self._amounts(counters, about)
+            found[key] = found.get(key, _Sums()) + amounts
         return found
 
     def _amounts(self, counters: np.void, about: np.void) -> _Sums:
         made, gone = int(counters["allocated_bytes"]), int(counters["freed_bytes"])
         count, ended = int(counters["allocated_count"]), int(counters["freed_count"])
         held, moved = made - gone, made + gone
-        if about["source"] == Source.VMALLOC:
-            # The kernel's account has its pages, one by one.
-            return _Sums(Amount(held, held // _PAGE), Amount(moved, moved // _PAGE))
         apart = 0, 0
         if about["source"] == Source.PERCPU:
             one = (held - int(about["wasted_bytes"])) // self._processors
             apart = held - one, moved - moved // self._processors
         return _Sums(Amount(held, count - ended), Amount(moved, count + ended), *apart)
 
-    def _in_account(self, about: np.void, serves: str | None) -> bool:
-        """Whether the kernel's account has such a site. An area stands for its pages: most pass no tracepoint."""
-        if about["source"] == Source.PAGES:
-            return serves != "slab" and (serves != "vmalloc" or "vmalloc" not in self._sources)
-        return about["name"] not in _UNCHARGED
+    def _in_account(self, counters: np.void, about: np.void, serves: str | None) -> _Sums | None:
+        """Return what the kernel's account has of a site. An area stands for its pages: most pass no tracepoint."""
+        counted_there = ("slab", "vmalloc") if "vmalloc" in self._sources else ("slab",)
+        if (about["source"] == Source.PAGES and serves in counted_there) or about["name"] in _UNCHARGED:
+            return None
+        sums = self._amounts(counters, about)
+        if about["source"] == Source.VMALLOC:
+            sums.held, sums.moved = (Amount(each.bytes, each.bytes // _PAGE) for each in (sums.held, sums.moved))
+        return sums
+
+    def _in_detector(self, counters: np.void, about: np.void, _serves: str | None) -> _Sums | None:
+        """Return what kmemleak follows of a site: all but pages."""
+        return self._amounts(counters, about) if about["source"] != Source.PAGES else None
 
     def _set_up_early(self) -> list[str]:
         if "percpu" not in self._sources:
@@ -266,11 +212,6 @@ def held_by_function(tags: Iterable[TaggedSite]) -> dict[str, Amount]:
         name = bare_name(tag.function)
         found[name] = found.get(name, NOTHING) + Amount(tag.bytes, tag.calls)
     return found
-
-
-def _in_detector(about: np.void, _serves: str | None) -> bool:
-    """Whether kmemleak follows such blocks: all but pages."""
-    return bool(about["source"] != Source.PAGES)
 
 
 def _agreeing(found: CrossCheck) -> int:

@@ -26,7 +26,8 @@ from tracer.collect.kernel_rules import KernelRules
 from tracer.collect.kernel_sites import KernelReader
 from tracer.collect.rule_table import RuleTable
 from tracer.errors import CannotTrace
-from tracer.kernel_cross import BookCheck, find_books
+from tracer.kernel_books import find_books
+from tracer.kernel_cross import BookCheck
 from tracer.kernel_names import KernelNames
 from tracer.kernel_report import KernelReporter
 from tracer.kernel_settings import KernelSettings

@@ -16,7 +16,8 @@ from tracer.attach.kmemleak import LeakFrame, Unreferenced
 from tracer.cli import kernel
 from tracer.collect.kernel_records import KERNEL_PLACE, Source
 from tracer.errors import CannotTrace, UsageError
-from tracer.kernel_cross import BookCheck, Books, find_books, read_jiffies
+from tracer.kernel_books import Books, find_books, read_jiffies
+from tracer.kernel_cross import BookCheck
 from tracer.kernel_names import KernelNames, NamedStack
 from tracer.report.cross_model import CrossNote, CrossOnly, CrossRow
 
@@ -262,6 +263,13 @@ def test_blocks_from_before_the_trace_are_not_compared(program: FakeProgram) -> 
     made = check(program, Books(detector=detector, earlier=(lost("f5", 1),), jiffies=lambda: 50))
     place(program, 1, 5, (64,))
     assert made.check()[0].rows == (CrossRow("f5", 64, 1, 64, 1, "agrees"),)
+
+
+def test_the_detector_has_areas_as_blocks(program: FakeProgram) -> None:
+    """kmemleak names an area, and not each of its pages: two of them are more than the one that the trace has."""
+    place(program, 1, 5, (8 * 4096,), source=Source.VMALLOC)
+    made = check(program, Books(detector=Detector(lost("f5", 1), lost("f5", 2))))
+    assert [(row.count, row.kernel_count, row.standing) for row in account_of(made).rows] == [(1, 2, "differs")]
 
 
 def test_a_detector_that_does_not_work_is_said(program: FakeProgram, account: Account) -> None:
