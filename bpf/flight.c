@@ -15,7 +15,7 @@ static __always_inline int is_trampoline(struct image *image, u64 address)
 	return address >= 0x7fffffff0000ULL;
 }
 
-/* The first allocation of a thread. */
+/* The first allocation of a thread; NULL where there is no room for it, or the table is busy for too long. */
 static __always_inline struct in_flight *new_thread(u32 tid)
 {
 	u32 zero = 0;
@@ -23,8 +23,7 @@ static __always_inline struct in_flight *new_thread(u32 tid)
 
 	if (!none)
 		return NULL;
-	if (in_flight.update(&tid, none))
-		lose(LOSS_IN_FLIGHT, 0);
+	in_flight.update(&tid, none);
 	return in_flight.lookup(&tid);
 }
 

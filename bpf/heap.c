@@ -94,8 +94,11 @@ static __always_inline int begin(struct pt_regs *ctx, u64 probe)
 	flight = in_flight.lookup(&tid);
 	if (!flight) {
 		flight = new_thread(tid);
-		if (!flight)
+		if (!flight) {
+			lose(LOSS_IN_FLIGHT, 0);
+			distrust(slot);
 			return NO_RETURN;
+		}
 	}
 	if (flight->image != image->number) {
 		flight->image = image->number;

@@ -46,13 +46,11 @@ struct kernel_site {
 };
 RECORD_SIZE(struct kernel_site, 72);
 
-/* Where the kernel's source allocates, as its own account has it; all 0 where the account charges nobody. */
-struct kernel_place {
-	u32 line;
-	char function[60];
-	char file[96];
+/* The function that the kernel's own account charges for a site; empty where it charges nobody. */
+struct kernel_charged {
+	char function[64];
 };
-RECORD_SIZE(struct kernel_place, 160);
+RECORD_SIZE(struct kernel_charged, 64);
 
 /* How the kernel's stack leads from one return address to the next: learnt by Python from stacks that were walked. */
 #define KERNEL_RULE_STEP 1 /* the next one lies so many bytes further */

@@ -45,7 +45,7 @@ BPF_F_TABLE("array", u32, struct site, sites, 1, MMAPABLE);
 BPF_F_TABLE("array", u32, struct stack, stacks, 1, MMAPABLE);
 BPF_F_TABLE("array", u32, struct kernel_site, kernel_sites, 1, MMAPABLE);
 #ifdef ALLOC_TAG
-BPF_F_TABLE("array", u32, struct kernel_place, kernel_places, 1, MMAPABLE);
+BPF_F_TABLE("array", u32, struct kernel_charged, kernel_charged, 1, MMAPABLE);
 #endif
 BPF_F_TABLE("array", u32, struct rule_bucket, rules, 1, MMAPABLE);
 BPF_F_TABLE("array", u32, struct loss_count, losses, 1, MMAPABLE);

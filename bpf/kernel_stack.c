@@ -185,21 +185,17 @@ static __always_inline u64 current_tag(void)
 	return tag;
 }
 
-static __always_inline void tell_place(u32 index, u64 tag)
+static __always_inline void tell_charged(u32 index, u64 tag)
 {
-	struct kernel_place *place = kernel_places.lookup(&index);
+	struct kernel_charged *charged = kernel_charged.lookup(&index);
 	u64 text = 0;
 
-	if (!place)
+	if (!charged)
 		return;
-	place->line = 0;
-	place->function[0] = 0;
-	if (!tag || bpf_probe_read_kernel(&text, sizeof(text), (void *)(tag + TAG_FUNCTION)))
-		return;
-	bpf_probe_read_kernel_str(place->function, sizeof(place->function), (void *)text);
-	bpf_probe_read_kernel(&place->line, sizeof(place->line), (void *)(tag + TAG_LINE));
-	bpf_probe_read_kernel(&text, sizeof(text), (void *)(tag + TAG_FILE));
-	bpf_probe_read_kernel_str(place->file, sizeof(place->file), (void *)text);
+	/* All of it: a site that was given back may have left a longer name. */
+	__builtin_memset(charged, 0, sizeof(*charged));
+	if (tag && !bpf_probe_read_kernel(&text, sizeof(text), (void *)(tag + TAG_FUNCTION)))
+		bpf_probe_read_kernel_str(charged->function, sizeof(charged->function), (void *)text);
 }
 #endif
 
@@ -230,7 +226,7 @@ static __always_inline u32 new_kernel_site(struct kernel_scratch *scratch, u64 i
 	}
 #endif
 #ifdef ALLOC_TAG
-	tell_place(index, scratch->tag);
+	tell_charged(index, scratch->tag);
 #endif
 	site->first_ns = bpf_ktime_get_ns();
 	return index;

@@ -39,7 +39,7 @@ class Tables(Protocol):
     @property
     def about(self) -> np.ndarray: ...
     @property
-    def places(self) -> np.ndarray | None: ...
+    def charged(self) -> np.ndarray | None: ...
 
 
 @dataclass(slots=True)
@@ -143,8 +143,8 @@ class BookCheck:
 
     def _copied(self) -> tuple[np.ndarray, ...]:
         """Copy the rows in use: counters, stacks, what is said of them, the functions that are charged."""
-        used, places = np.flatnonzero(self._tables.sites["allocated_count"]), self._tables.places
-        charged = places["function"][used] if places is not None else np.zeros(len(used), "S1")
+        used, names = np.flatnonzero(self._tables.sites["allocated_count"]), self._tables.charged
+        charged = names["function"][used] if names is not None else np.zeros(len(used), "S1")
         return self._tables.sites[used], self._tables.stacks[used], self._tables.about[used], charged
 
     def _sums(self, taken: tuple[np.ndarray, ...],

@@ -82,7 +82,7 @@ class KernelSettings:
             "sites": sites,
             "stacks": sites,
             "kernel_sites": sites,
-            "kernel_places": sites,
+            "kernel_charged": sites,
             "site_of_stack": sites,
             "claimed": sites,
             "rules": 1 << limits.RULE_BUCKET_BITS,

@@ -129,16 +129,15 @@ def _slab(btf: Btf, hooks: Hooks) -> _Found:
 
 
 def tag_layout(btf: Btf) -> dict[str, int | None]:
-    """Return where a task says who is charged for its allocations, and where that has its place in the source.
+    """Return where a task says who is charged for its allocations, and where that has the name of its function.
 
     Empty where the kernel keeps no account of its memory by line of source.
     """
     task, tag = btf.member_offset("task_struct", "alloc_tag"), btf.member_offset("alloc_tag", "ct")
-    members = {name: btf.member_offset("codetag", member)
-               for name, member in (("TAG_FUNCTION", "function"), ("TAG_LINE", "lineno"), ("TAG_FILE", "filename"))}
-    if task is None or tag is None or None in members.values():
+    function = btf.member_offset("codetag", "function")
+    if task is None or tag is None or function is None:
         return {}
-    return {"ALLOC_TAG": task, **{name: tag + at for name, at in members.items() if at is not None}}
+    return {"ALLOC_TAG": task, "TAG_FUNCTION": tag + function}
 
 
 def _cache_layout(btf: Btf) -> dict[str, int | None]:

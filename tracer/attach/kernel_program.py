@@ -64,7 +64,8 @@ class KernelProgram:
         self.sites = self._array("sites", records.SITE)
         self.stacks = self._array("stacks", records.stack_dtype(settings.depth))
         self.about = self._array("kernel_sites", kernel_records.KERNEL_SITE)
-        self.places = self._array("kernel_places", kernel_records.KERNEL_PLACE) if "ALLOC_TAG" in definitions else None
+        self.charged = (self._array("kernel_charged", kernel_records.KERNEL_CHARGED) if "ALLOC_TAG" in definitions
+                        else None)  # fmt: skip
         self.rules = self._array("rules", records.RULE_BUCKET)
         self.losses = self._array("losses", records.LOSS_COUNT)
         self.config = self._array("kernel_config", kernel_records.CONFIG)

@@ -27,8 +27,8 @@ SIZE_MASK = (1 << SIZE_BITS) - 1
 KERNEL_SITE = np.dtype([
     ("wasted_bytes", "i8"), ("unseen_frees", "u8"), ("cache", "u8"), ("source", "u4"), ("point", "u2"), ("node", "u2"),
     ("gfp", "u4"), ("order", "u4"), ("name", "S32")])
-#: Where the kernel's source allocates (struct kernel_place).
-KERNEL_PLACE = np.dtype([("line", "u4"), ("function", "S60"), ("file", "S96")])
+#: The function that the kernel's account charges for a site (struct kernel_charged).
+KERNEL_CHARGED = np.dtype([("function", "S64")])
 CONFIG = np.dtype([("own", "u4"), ("ended", "u4"), ("skip", "u8", (POINTS,))])
 #: struct kernel_miss: point, skip, depth, context, copied; then KERNEL_FRAMES addresses and the copy.
 MISS = struct.Struct("<HHIQQ")

@@ -14,7 +14,7 @@ from tests.unit.tracer.test_kernel_sites import SITES, FakeProgram
 from tracer.attach.alloc_info import TaggedSite
 from tracer.attach.kmemleak import LeakFrame, Unreferenced
 from tracer.cli import kernel
-from tracer.collect.kernel_records import KERNEL_PLACE, Source
+from tracer.collect.kernel_records import KERNEL_CHARGED, Source
 from tracer.errors import CannotTrace, UsageError
 from tracer.kernel_books import Books, find_books, read_jiffies
 from tracer.kernel_cross import BookCheck
@@ -170,11 +170,11 @@ def test_areas_stand_for_their_pages(program: FakeProgram, account: Account) -> 
 
 def test_the_function_that_is_charged_counts(program: FakeProgram, account: Account) -> None:
     """Where the trace knows whom the kernel charges, the stack does not matter: it may be inlined, or a helper's caller."""
-    program.places = np.zeros(SITES, KERNEL_PLACE)
+    program.charged = np.zeros(SITES, KERNEL_CHARGED)
     made = check(program, Books(account=account))
     place(program, 1, 5, (64,))
     place(program, 2, 5, (32, 32))
-    program.places["function"][1:3] = b"f5", b"inlined"
+    program.charged["function"][1:3] = b"f5", b"inlined"
     account.held = {"f5": (64, 1), "inlined": (64, 2)}
     rows = account_of(made).rows
     assert sorted((row.function, row.count, row.standing) for row in rows) == [("f5", 1, "agrees"), ("inlined", 2, "agrees")]

@@ -27,7 +27,7 @@ class FakeProgram:
         self.sites = np.zeros(SITES, records.SITE)
         self.stacks = np.zeros(SITES, records.stack_dtype(DEPTH))
         self.about = np.zeros(SITES, KERNEL_SITE)
-        self.places: np.ndarray | None = None
+        self.charged: np.ndarray | None = None
         self.losses = np.zeros(len(LOSSES), records.LOSS_COUNT)
         self.blocks = np.zeros(4, records.BLOCK_BUCKET)
         self.overflow_fd = -1
