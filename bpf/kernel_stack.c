@@ -255,7 +255,7 @@ static __always_inline u32 known_site(u64 id)
 static __always_inline u32 kernel_site_of(void *ctx, struct kernel_scratch *scratch, struct kernel_config *config,
 					  struct kernel_site *about, u64 bytes)
 {
-	u32 point = about->point % POINTS, *known, index, by_rules, check = 0;
+	u32 point = about->point % POINTS, index, shared, by_rules, check = 0;
 	u64 id, skip = config->skip[point];
 
 	/* As memory, for number_of(). */
@@ -289,17 +289,11 @@ static __always_inline u32 kernel_site_of(void *ctx, struct kernel_scratch *scra
 	if (!by_rules)
 		send_stack(scratch, point, skip);
 	index = new_kernel_site(scratch, id, about);
-	if (!index) {
+	if (!index)
 		lose(LOSS_SITES_FULL, bytes);
-	} else if (site_of_stack.insert(&id, &index)) {
-		known = site_of_stack.lookup(&id);
-		if (known) {
-			/* Another processor was faster. */
-			claimed.delete(&index);
-			return *known;
-		}
-		/* The table was busy for too long: this one has a site of its own, and the next one tries again. */
-	}
+	shared = index ? share_site(id, index) : 0;
+	if (shared != index)
+		return shared;
 	if (scratch->ended == ENDED_DEPTH)
 		lose(LOSS_STACK_DEPTH, 0);
 	else if (scratch->ended == ENDED_UNREADABLE)

@@ -69,6 +69,23 @@ static __always_inline u32 claim_site(void)
 	return 0;
 }
 
+/*
+ * A new site is the one of its stack from now on. Returns the other one that a faster processor made, and gives this one
+ * back; where the table is busy for too long, this one stays alone, and the next of that stack tries again.
+ */
+static __always_inline u32 share_site(u64 id, u32 index)
+{
+	u32 *known;
+
+	if (!site_of_stack.insert(&id, &index))
+		return index;
+	known = site_of_stack.lookup(&id);
+	if (!known)
+		return index;
+	claimed.delete(&index);
+	return *known;
+}
+
 /* The current process by its id as leaktrace itself sees it; 0 if that is not known. */
 static __always_inline u32 current_process(void)
 {

@@ -185,7 +185,7 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 		.id = ((u64)image->code << 32 | image->number) * SPREAD,
 	};
 	struct miss_event *miss = NULL;
-	u32 *known, index;
+	u32 *known, index, shared;
 
 	walk_stack(&walked, IMAGE_KEY(image->code), flight);
 	if (walked.ended == ENDED_PENDING) {
@@ -215,15 +215,9 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 		ring.ringbuf_submit(miss, 0);
 		return index;
 	}
-	if (index && site_of_stack.insert(&walked.id, &index)) {
-		known = site_of_stack.lookup(&walked.id);
-		if (known) {
-			/* Another processor was faster. */
-			claimed.delete(&index);
-			return *known;
-		}
-		/* The table was busy for too long: this one has a site of its own, and the next one tries again. */
-	}
+	shared = index ? share_site(walked.id, index) : 0;
+	if (shared != index)
+		return shared;
 	count_short_stack(walked.ended);
 	return index;
 }
