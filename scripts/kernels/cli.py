@@ -118,10 +118,11 @@ class Follower:
     def __call__(self, exchange: Path) -> None:
         for name, stream in self.streams.items():
             path = exchange / name
+            size = path.stat().st_size if path.exists() else 0
             # A machine that boots again begins anew.
-            if path.exists() and path.stat().st_size < self.read[name]:
+            if size < self.read[name]:
                 self.read[name] = 0
-            if path.exists() and path.stat().st_size > self.read[name]:
+            if size > self.read[name]:
                 with path.open("rb") as file:
                     file.seek(self.read[name])
                     data = file.read()

@@ -29,7 +29,7 @@ MODULE = ROOT / "tests" / "kernels" / "module"
 EXCHANGE = "/run/leaktrace/exchange"
 CONSOLE_LINES = 25
 DEATH = re.compile(r"BUG: |Oops: |Kernel panic|general protection fault|soft lockup|rcu.*stall")
-#: What no program can do to a kernel that is not debugged.
+#: A breakpoint that nobody knows of. Before Linux 5.17 leaktrace's own kprobes are breakpoints, too: read what is said.
 EMULATOR = re.compile(r"\bint3: 0000 \[#1\]")
 BOOTS = 3
 DOCTOR_S = 300

@@ -20,11 +20,10 @@ CONTENDED = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.tcache_cou
 
 def assert_sites_exact(report: dict[str, Any], truth: list[dict[str, Any]]) -> None:
     """Compare every site's five figures with what the program counted."""
-    wanted = [{"function": each["function"], **{figure: each[figure] for figure in figures_shown(report)}}
-              for each in truth]  # fmt: skip
+    figures = figures_shown(report)
+    wanted = [{"function": each["function"], **{figure: each[figure] for figure in figures}} for each in truth]
     found = {each["function"]: site(report, each["function"]) for each in truth}
-    got = [{"function": name, **{figure: getattr(sums, figure) for figure in figures_shown(report)}}
-           for name, sums in found.items()]  # fmt: skip
+    got = [{"function": name, **{figure: getattr(sums, figure) for figure in figures}} for name, sums in found.items()]
     # Together, so that a failure shows both.
     assert (got, losses(report)) == (wanted, {})
     assert report["complete"]
