@@ -15,14 +15,14 @@ def main(arguments: list[str]) -> None:
     # Only what is imported within reports what it reaches.
     with atheris.instrument_imports(include=["symbolizer", "tracer.attach.btf", "tracer.columns", "tracer.recording",
                                              "tracer.report", "tracer.store", "fuzzing.targets"]):
-        from fuzzing import targets
+        from fuzzing import seeds, targets
     from fuzzing.limits import limit_memory, timed
     from tests.programs.hostile_seeds import build_seeds
 
     for folder in (Path(option) for option in options if not option.startswith("-")):
         if folder.is_dir() and not any(folder.iterdir()):
             with tempfile.TemporaryDirectory() as work:
-                for number, seed in enumerate(targets.seeds(name, build_seeds(Path(work)))):
+                for number, seed in enumerate(seeds.seeds(name, build_seeds(Path(work)))):
                     (folder / f"seed-{number}").write_bytes(seed)
     limit_memory()
     target = timed(targets.TARGETS[name]())

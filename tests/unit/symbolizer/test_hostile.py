@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from fuzzing import seeds as fuzz_seeds
 from fuzzing import targets
 from fuzzing.__main__ import NAMES
 from fuzzing.limits import timed
@@ -138,7 +139,7 @@ def test_each_target_can_be_asked_for_by_its_name() -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("whole", "line_table")])
 def test_no_parser_is_disturbed_by_damage(seeds: dict[str, bytes], name: str) -> None:
     """Sound input, cut short and changed anywhere, gives nothing but what is documented, in time."""
-    target, inputs = timed(targets.TARGETS[name](), SECONDS), targets.seeds(name, seeds)
+    target, inputs = timed(targets.TARGETS[name](), SECONDS), fuzz_seeds.seeds(name, seeds)
     for sound in inputs:
         target(sound)
 
