@@ -65,7 +65,7 @@ class _Sums:
         return self.held - Amount(self.held_apart), self.moved - Amount(self.moved_apart)
 
 
-#: By the functions of a stack, and the one that the kernel's account charges, None where that is not known.
+#: By the functions of a stack, and the one that the kernel's account charges (TracedSite.charged).
 _ByFunctions = dict[tuple[tuple[str, ...], str | None], _Sums]
 #: Caches whose objects the account leaves out (SLAB_NOLEAKTRACE in mm/slub.c).
 _UNCHARGED = (b"kmemleak_object", b"kmemleak_scan_area")
@@ -144,7 +144,7 @@ class BookCheck:
     def _copied(self) -> tuple[np.ndarray, ...]:
         """Copy the rows in use: counters, stacks, what is said of them, the functions that are charged."""
         used, names = np.flatnonzero(self._tables.sites["allocated_count"]), self._tables.charged
-        charged = names["function"][used] if names is not None else np.zeros(len(used), "S1")
+        charged = names["function"][used] if names is not None else np.full(len(used), None)
         return self._tables.sites[used], self._tables.stacks[used], self._tables.about[used], charged
 
     def _sums(self, taken: tuple[np.ndarray, ...],
@@ -157,7 +157,7 @@ class BookCheck:
             if amounts is None:
                 continue
             functions = tuple(frame.function or f"{frame.address:#x}" for frame in named.frames)
-            key = functions, charged.decode("utf-8", "backslashreplace") or None
+            key = functions, charged.decode("utf-8", "backslashreplace") if charged is not None else None
             found[key] = found.get(key, _Sums()) + amounts
         return found
 

@@ -83,7 +83,8 @@ class TracedSite:
     functions: of the frames outside the allocator from the innermost on, as the kernel's symbol table names them, so
     without inlined ones. held: what was allocated and not freed between the moments, in the bytes that were handed out,
     not those asked for; pages that the slab allocator takes for itself left out. allocated: all that was allocated
-    between the moments, freed or not. charged: the function that the kernel's account charges, where that is known.
+    between the moments, freed or not. charged: the function that the kernel's account charges, "" if it
+    charges nobody, None where that is not known.
     """
 
     functions: tuple[str, ...]
@@ -146,7 +147,7 @@ def compare_account(traced: Sequence[TracedSite], before: Iterable[Tagged], afte
     growth, places, inaccurate = _growth(before, after)
 
     def key(site: TracedSite) -> str | None:
-        near = [bare_name(name) for name in ((site.charged,) if site.charged else site.functions[:_NEAR])]
+        near = [bare_name(name) for name in (site.functions[:_NEAR] if site.charged is None else (site.charged,))]
         return next((name for name in near if growth.get(name, Amount()) != Amount()),
                     next((name for name in near if name in growth), None))
 

@@ -174,9 +174,12 @@ def test_the_function_that_is_charged_counts(program: FakeProgram, account: Acco
     made = check(program, Books(account=account))
     place(program, 1, 5, (64,))
     place(program, 2, 5, (32, 32))
-    program.charged["function"][1:3] = b"f5", b"inlined"
+    place(program, 3, 5, (16,))
+    program.charged["function"][1:4] = b"f5", b"inlined", b""
     account.held = {"f5": (64, 1), "inlined": (64, 2)}
-    rows = account_of(made).rows
+    note = account_of(made)
+    rows = note.rows
+    assert note.only_traced == (CrossOnly("f5", 16, 1),)
     assert sorted((row.function, row.count, row.standing) for row in rows) == [("f5", 1, "agrees"), ("inlined", 2, "agrees")]
 
 
