@@ -16,7 +16,7 @@ BASE = ("tracer.settings", "tracer.kernel_settings", "tracer.errors", "tracer.re
 RECORDED = ("tracer.late_names", "tracer.store", "tracer.ages", "tracer.columns", "tracer.untrusted", "tracer.recorder", "tracer.recorded_sites", "tracer.recording")
 #: What compares them; like all that follows, without a tracer.
 COMPARED = ("tracer.diff", "tracer.diff_gate", "tracer.diff_inputs", "tracer.diff_warnings")
-SESSION = ("tracer.session", "tracer.address_maps", "tracer.kernel_session", "tracer.kernel_cross", "tracer.kernel_report", "tracer.kernel_names", "tracer.closing", "tracer.containers", "tracer.events", "tracer.fill", "tracer.gate", "tracer.holdings",
+SESSION = ("tracer.session", "tracer.address_maps", "tracer.kernel_session", "tracer.kernel_books", "tracer.kernel_cross", "tracer.kernel_report", "tracer.kernel_names", "tracer.closing", "tracer.containers", "tracer.events", "tracer.fill", "tracer.gate", "tracer.holdings",
            "tracer.listener", "tracer.looks", "tracer.memory_heads", "tracer.memory_watch", "tracer.pointed", "tracer.verdicts", "tracer.membership", "tracer.misuses", "tracer.poller", "tracer.reporter", "tracer.requirements", "tracer.naming", "tracer.roster", "tracer.stack_pool", "tracer.symbols",
            "tracer.pointer_names", "tracer.pointer_places", "tracer.stack_frames", "tracer.thread_locals")
 STAGES = ("tracer.attach", "tracer.collect", "tracer.judge", "tracer.report")
