@@ -6,10 +6,12 @@
 /* Pieces that could not be read before the copy gives up; each attempt is a page fault that is not served. */
 #define MAX_UNREAD 20
 
-/* Of the ring, what copies of stacks leave free: thousands of events. */
-#define ROOM_FOR_EVENTS (RING_BYTES / 64)
+/* Of the ring, what copies of stacks may take: room for thousands of events stays free. */
+#define ROOM_FOR_COPIES (RING_BYTES - RING_BYTES / 64)
+#define HALF_OF_RING (RING_BYTES / 2)
 
-/* The wait for room in the ring; it ends by the number of looks at the clock too, at some 500 ns each. */
+/* The waits for room in the ring; they end by the number of looks at the clock too, at some 500 ns each. */
+#define HALF_FULL_WAIT_NS 100000
 #define FULL_RING_WAIT_NS 1000000
 #define FULL_RING_LOOKS 1024
 
@@ -141,23 +143,6 @@ static __always_inline int send_copy(struct walk *state, struct miss_event *miss
 	} while (0)
 
 /*
- * The ring is full: while a program starts, each new path misses until Python has answered. Better that the program waits
- * here for up to a millisecond, in which Python answers several, than that it goes on to miss.
- */
-static __always_inline void wait_a_little(void)
-{
-	u64 until = bpf_ktime_get_ns() + FULL_RING_WAIT_NS;
-	u32 i;
-
-#pragma nounroll
-	for (i = 0; i < FULL_RING_LOOKS; i++) {
-		if (bpf_ktime_get_ns() > until)
-			break;
-		PASS_TIME(1);
-	}
-}
-
-/*
  * How many bytes wait in the ring. BCC has no word for this helper, so it is asked for another one that takes the map, and
  * that wants a pointer here. Newer clang takes none for a number: NULL becomes BPF_RB_AVAIL_DATA, which is 0.
  */
@@ -168,10 +153,32 @@ static __always_inline u64 ring_used(void)
 }
 #undef bpf_ringbuf_output
 
+/*
+ * While a program starts, or leaktrace has just come, each new path misses until Python has answered. Better that the program
+ * waits here than that it goes on to miss: a little as soon as the ring is half full, and for up to a millisecond, in which
+ * Python answers several, once it is full.
+ */
+static __always_inline void wait_for_room(void)
+{
+	u64 used = ring_used(), enough, until = bpf_ktime_get_ns();
+	u32 i;
+
+	if (used <= HALF_OF_RING)
+		return;
+	enough = used <= ROOM_FOR_COPIES ? HALF_OF_RING : ROOM_FOR_COPIES;
+	until += used <= ROOM_FOR_COPIES ? HALF_FULL_WAIT_NS : FULL_RING_WAIT_NS;
+#pragma nounroll
+	for (i = 0; i < FULL_RING_LOOKS; i++) {
+		if (bpf_ktime_get_ns() > until || ring_used() <= enough)
+			break;
+		PASS_TIME(1);
+	}
+}
+
 /* Room for a miss, unless it would take what is kept for events: of those, each is needed. */
 static __always_inline struct miss_event *room_for_miss(void)
 {
-	if (ring_used() > RING_BYTES - ROOM_FOR_EVENTS)
+	if (ring_used() > ROOM_FOR_COPIES)
 		return NULL;
 	return ring.ringbuf_reserve(sizeof(struct miss_event));
 }
@@ -190,11 +197,8 @@ static __always_inline u32 site_of(struct unwind_regs *caller, u32 slot, struct 
 	walk_stack(&walked, IMAGE_KEY(image->code), flight);
 	if (walked.ended == ENDED_PENDING) {
 		/* Two such stacks may differ beyond the address without a rule: each gets a site and a copy of its own. */
+		wait_for_room();
 		miss = room_for_miss();
-		if (!miss) {
-			wait_a_little();
-			miss = room_for_miss();
-		}
 		if (!miss) {
 			walked.ended = ENDED_NO_COPY;
 			walked.id ^= 1;

@@ -98,7 +98,7 @@ class RecordQueue:
     def _handle_oldest(self) -> None:
         """Handle the record that has waited longest, and release it at once: a thread may be waiting for the room.
 
-        (wait_a_little() in bpf/stack.c)
+        (wait_for_room() in bpf/stack.c)
         """
         if self._waiting:
             self._handle(self._waiting.popleft()[1])
