@@ -27,14 +27,14 @@ static __always_inline u32 new_number(struct image *image)
 #define TIME_PER_LOOK 40
 
 /*
- * How long a process waits at its exec for Python to get a hold of it; it ends by the number of looks too, of which
- * there are few where Python has little else to do: the verifier follows each.
+ * How long a process waits at its exec for Python to get a hold of it, which takes about 1 ms. It ends by the number of looks
+ * too, fewer (10 ms) where Python has no others to get a hold of: the verifier follows each.
  */
 #define HOLD_WAIT_NS 20000000
 #ifdef SELECTION
 #define HOLD_LOOKS 2000
 #else
-#define HOLD_LOOKS 150
+#define HOLD_LOOKS 500
 #endif
 
 /* So that nothing of a new program is missed. */
