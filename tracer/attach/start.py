@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tracer.attach import kernel
 from tracer.attach.compiler import Compilation
 from tracer.attach.open_files import allow_files
 from tracer.attach.selection import Selection, select
 from tracer.attach.spawn import HeldCommand
-from tracer.attach.target import PROC, Process, find_process
+from tracer.attach.target import Process, children, find_process
 from tracer.attach.user import invoking_user
 from tracer.errors import CannotTrace
 from tracer.settings import AttachWay, Settings
@@ -57,18 +56,9 @@ def _with_descendants(processes: Sequence[Process]) -> list[Process]:
     found = {process.pid: process for process in processes}
     waiting = list(found)
     while waiting:
-        for child in _children(waiting.pop()):
+        for child in children(waiting.pop()):
             if child not in found:
                 with suppress(CannotTrace):
                     found[child] = find_process(child)
                     waiting.append(child)
     return list(found.values())
-
-
-def _children(pid: int, proc: Path = PROC) -> list[int]:
-    """Return the children of all threads (proc_pid_task_children(5), Linux 4.2 with CONFIG_PROC_CHILDREN)."""
-    try:
-        return [int(word) for task in (proc / str(pid) / "task").iterdir()
-                for word in (task / "children").read_text().split()]
-    except OSError:
-        return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +131,28 @@ def is_alive(process: Process) -> bool:
     except OSError:
         return False
     return state not in "ZX" and start_time == process.start_time
+
+
+def children(pid: int, proc: Path = PROC) -> list[int]:
+    """Return the children that all threads of a process have now; none where that is not told, or the process is gone.
+
+    (proc_pid_task_children(5): Linux 4.2 with CONFIG_PROC_CHILDREN)
+    """
+    while True:
+        found: list[int] = []
+        tasks = []
+        with suppress(OSError):
+            tasks = list((proc / str(pid) / "task").iterdir())
+        for task in tasks:
+            try:
+                found += map(int, (task / "children").read_text().split())
+            except OSError:
+                if task.exists():
+                    return []
+                # It has ended: its children are another thread's now, perhaps of one that was read before.
+                break
+        else:
+            return found
 
 
 def _read_stat(path: Path) -> tuple[str, str, int, int]:

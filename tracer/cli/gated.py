@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from tracer import VERSION
 from tracer.attach.spawn import HeldCommand
 from tracer.attach.start import prepare
+from tracer.attach.target import children
 from tracer.attach.user import User, invoking_user
 from tracer.cli import options as options_
 from tracer.errors import CannotTrace, UsageError
@@ -238,10 +239,7 @@ def pass_signals_on(command: HeldCommand, stop: Sequence[Callable[[], None]]) ->
 
 def _left_behind(own: Sequence[int]) -> list[int]:
     """Return the processes that the command left to us when it ended."""
-    found: list[int] = []
-    for task in Path("/proc/self/task").iterdir():
-        found += [int(pid) for pid in (task / "children").read_text().split()]
-    return [pid for pid in found if pid not in own and not _is_zombie(pid)]
+    return [pid for pid in children(os.getpid()) if pid not in own and not _is_zombie(pid)]
 
 
 def _is_zombie(pid: int) -> bool:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from symbolizer.mappings import Mapping, parse_maps
-from tracer.attach.target import PF_KTHREAD, Process, find_process, is_alive
+from tracer.attach.target import PF_KTHREAD, Process, children, find_process, is_alive
 from tracer.errors import CannotTrace, ExitCode
 
+#: Has a child that a thread made which has ended since, and threads that come and go.
+RESTLESS = """
+import subprocess, threading
+made = []
+first = threading.Thread(target=lambda: made.append(subprocess.Popen(["sleep", "60"])))
+first.start(); first.join()
+print(made[0].pid, flush=True)
+while True:
+    some = [threading.Thread(target=int) for _ in range(8)]
+    [each.start() for each in some]; [each.join() for each in some]
+"""
 ELF64, ELF32 = b"\x7fELF\x02\x01\x01", b"\x7fELF\x01\x01\x01"
 
 
@@ -154,3 +169,22 @@ def test_the_vdso_is_read_from_memory(tmp_path: Path) -> None:
     folder = make_process(tmp_path, 42)
     (folder / "mem").write_bytes(b"-" * 0x1000 + b"v" * 0x1000 + b"-")
     assert find_process(42, tmp_path).open_mapped(mapping_of(0, "[vdso]")) == b"v" * 0x1000
+
+
+def test_children_of_threads_that_end() -> None:
+    """A child is found at each look, though threads that were counted are gone when they are asked for theirs."""
+    with subprocess.Popen([sys.executable, "-c", RESTLESS], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            assert [children(process.pid) for _ in range(2000)] == [[child]] * 2000
+        finally:
+            os.kill(child, signal.SIGKILL)
+            process.kill()
+    assert children(process.pid) == []
+
+
+def test_children_where_none_are_told(tmp_path: Path) -> None:
+    """A kernel without that file (CONFIG_PROC_CHILDREN) tells of none, rather than for ever."""
+    (tmp_path / "7" / "task" / "7").mkdir(parents=True)
+    assert children(7, tmp_path) == []
