@@ -28,7 +28,7 @@ static __always_inline u32 new_number(struct image *image)
 
 /*
  * How long a process waits at its exec for Python to get a hold of it, which takes about 1 ms. It ends by the number of looks
- * too, fewer (10 ms) where Python has no others to get a hold of: the verifier follows each.
+ * too (after some 10 ms) where Python has no others to get a hold of: the verifier follows each.
  */
 #define HOLD_WAIT_NS 20000000
 #ifdef SELECTION

@@ -18,6 +18,8 @@ PROC = Path("/proc")
 #: task flags, field 9 of /proc/PID/stat (include/linux/sched.h).
 PF_KTHREAD = 0x00200000
 ELFCLASS32 = 1
+#: At the threads of a process for their children, where some end meanwhile: in a busy one some always do.
+LOOKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,21 +140,19 @@ def children(pid: int, proc: Path = PROC) -> list[int]:
 
     (proc_pid_task_children(5): Linux 4.2 with CONFIG_PROC_CHILDREN)
     """
-    while True:
-        found: list[int] = []
-        tasks = []
+    found: dict[int, None] = {}
+    for _ in range(LOOKS):
+        all_told = True
         with suppress(OSError):
-            tasks = list((proc / str(pid) / "task").iterdir())
-        for task in tasks:
-            try:
-                found += map(int, (task / "children").read_text().split())
-            except OSError:
-                if task.exists():
-                    return []
-                # It has ended: its children are another thread's now, perhaps of one that was read before.
-                break
-        else:
-            return found
+            for task in (proc / str(pid) / "task").iterdir():
+                try:
+                    found |= dict.fromkeys(map(int, (task / "children").read_text().split()))
+                except OSError:
+                    # It has ended: its children are another thread's now, perhaps of one that was read before.
+                    all_told = all_told and task.exists()
+        if all_told:
+            break
+    return list(found)
 
 
 def _read_stat(path: Path) -> tuple[str, str, int, int]:

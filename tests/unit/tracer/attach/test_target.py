@@ -188,3 +188,20 @@ def test_children_where_none_are_told(tmp_path: Path) -> None:
     """A kernel without that file (CONFIG_PROC_CHILDREN) tells of none, rather than for ever."""
     (tmp_path / "7" / "task" / "7").mkdir(parents=True)
     assert children(7, tmp_path) == []
+
+
+def test_children_that_change_hands_during_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child of a thread that ends as it is asked is found with the thread that has it then, though that was asked before."""
+    tasks = tmp_path / "7" / "task"
+    (tasks / "7").mkdir(parents=True)
+    (tasks / "7" / "children").write_text("8 ")
+    # Listed, and gone.
+    (tasks / "9").symlink_to(tmp_path / "nowhere")
+
+    def ended(task: Path) -> bool:
+        assert task == tasks / "9"
+        (tasks / "7" / "children").write_text("8 10 ")
+        return False
+
+    monkeypatch.setattr(Path, "exists", ended)
+    assert sorted(children(7, tmp_path)) == [8, 10]
